@@ -1,4 +1,14 @@
+import type { Dispatcher } from "undici";
+import { abortReason } from "../lib/abort-reason.ts";
+import { deadline, DeadlineExceeded, linkSignals } from "../lib/abort.ts";
+import { type Clock, systemClock } from "../lib/clock.ts";
+import type { Counter } from "../lib/telemetry.ts";
+import type { AuthHeaders, Credential } from "./credential.ts";
+import type { ClusterEndpoint } from "./endpoint.ts";
+import { errorOfAnswer, KubeError } from "./error.ts";
+import { createLineParser } from "./line-parser.ts";
 import type { KubeRequest } from "./request.ts";
+import { createTransports, type Transport, type Transports } from "./transport.ts";
 
 export interface SendOptions {
   readonly signal?: AbortSignal | undefined;
@@ -45,4 +55,313 @@ export interface KubeClient {
    * @throws {KubeError} as {@link KubeClient.send}; `Unreachable` when the connection is lost
    */
   stream(request: KubeRequest, options: StreamOptions): AsyncIterable<unknown>;
+}
+
+const defaultTimeoutMs = 30_000;
+
+export interface KubeClientOptions {
+  readonly endpoint: ClusterEndpoint;
+  readonly credential: Credential;
+  readonly identity: string;
+  /** Shared sockets; absent: the client has its own and closes them when disposed. */
+  readonly transports?: Transports | undefined;
+  readonly clock?: Clock | undefined;
+  readonly userAgent?: string | undefined;
+  /** `rest_client_requests_total{code,method,host}`; `code` is `<error>` when no answer arrived. */
+  readonly requests?: Counter | undefined;
+  /** Asked right before each request but GET; false refuses it unsent. For the lease (spec 20 E6). */
+  readonly mayWrite?: (() => boolean) | undefined;
+}
+
+/** Opens no connection until the first request; disposing aborts what is in flight. */
+export function createKubeClient(options: KubeClientOptions): KubeClient & AsyncDisposable {
+  const clock = options.clock ?? systemClock;
+  const transports = options.transports ?? createTransports({ clock });
+  const transport = transports.acquire(options.endpoint, options.credential.certificate);
+  const context: Context = { ...options, clock, transport, base: new URL(options.endpoint.server) };
+  return {
+    cluster: options.endpoint.key,
+    identity: options.identity,
+    send: (request, sendOptions = {}) => send(context, request, sendOptions),
+    stream: (request, streamOptions) => stream(context, request, streamOptions),
+    async [Symbol.asyncDispose]() {
+      transport[Symbol.dispose]();
+      if (options.transports === undefined) await transports[Symbol.asyncDispose]();
+    },
+  };
+}
+
+interface Context extends KubeClientOptions {
+  readonly clock: Clock;
+  readonly transport: Transport;
+  readonly base: URL;
+}
+
+/** `signal` is the caller's with a deadline added. */
+interface Wait {
+  readonly signal: AbortSignal;
+  readonly caller: AbortSignal | undefined;
+}
+
+async function send(context: Context, request: KubeRequest, options: SendOptions): Promise<unknown> {
+  const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+  using held = new DisposableStack();
+  if (options.urgent !== true) held.use(await waitForPlace(context, request, { ...options, timeoutMs }));
+  using limit = deadline(context.clock, {
+    timeoutMs,
+    what: describe(request),
+    ...(options.signal === undefined ? {} : { parent: options.signal }),
+  });
+  const wait: Wait = { signal: limit.signal, caller: options.signal };
+  const response = await open(context, request, { wait, dispatcher: context.transport.requests });
+  options.onAnswer?.(answerOf(response));
+  const text = await readText(context, request, { response, wait });
+  if (response.statusCode >= 400) throw refused(context, request, response, text);
+  if (text === "") return undefined;
+  return parseBody(request, response, text);
+}
+
+async function waitForPlace(
+  context: Context,
+  request: KubeRequest,
+  options: SendOptions & { readonly timeoutMs: number },
+): Promise<Disposable> {
+  const { limiter } = context.transport;
+  if (limiter.waiting === 0 && limiter.inFlight === 0) return limiter.acquire(options.signal);
+  using limit = deadline(context.clock, {
+    timeoutMs: options.timeoutMs,
+    what: `waiting to ${describe(request)}`,
+    ...(options.signal === undefined ? {} : { parent: options.signal }),
+  });
+  try {
+    return await limiter.acquire(limit.signal);
+  } catch (error) {
+    if (options.signal?.aborted === true) throw error;
+    throw new KubeError({
+      reason: "Timeout",
+      message: `Cannot ${describe(request)}: too many requests are in flight`,
+      cause: error,
+    });
+  }
+}
+
+async function* stream(context: Context, request: KubeRequest, options: StreamOptions): AsyncGenerator {
+  using linked = linkSignals(options.signal);
+  const wait: Wait = { signal: linked.signal, caller: options.signal };
+  const response = await openStream(context, request, { wait, abort: (reason) => linked.abort(reason) });
+  if (response.statusCode >= 400) {
+    throw refused(context, request, response, await readText(context, request, { response, wait }));
+  }
+  options.onOpen?.();
+  const parser = createLineParser();
+  try {
+    for await (const chunk of response.body) {
+      if (chunk instanceof Uint8Array) yield* parser.push(chunk);
+    }
+  } catch (error) {
+    throw translate(context, request, { error, wait });
+  } finally {
+    response.body.destroy();
+  }
+  if (parser.pending > 0) {
+    throw new KubeError({
+      reason: "Unreachable",
+      message: `Cannot ${describe(request)}: the stream was cut`,
+      afterSend: true,
+    });
+  }
+}
+
+async function openStream(
+  context: Context,
+  request: KubeRequest,
+  { wait, abort }: { readonly wait: Wait; readonly abort: (reason: Error) => void },
+): Promise<Dispatcher.ResponseData> {
+  using held = new DisposableStack();
+  held.use(
+    context.clock.timer(defaultTimeoutMs, () => abort(new DeadlineExceeded(describe(request), defaultTimeoutMs))),
+  );
+  const response = await open(context, request, { wait, dispatcher: context.transport.watches });
+  // An aborted body reports its error to the loop that reads it, and here when nobody does.
+  response.body.on("error", () => undefined);
+  return response;
+}
+
+/** Sends, and once more with a renewed credential after a 401: authentication comes before any effect. */
+async function open(
+  context: Context,
+  request: KubeRequest,
+  { wait, dispatcher }: { readonly wait: Wait; readonly dispatcher: Dispatcher },
+): Promise<Dispatcher.ResponseData> {
+  const headers = await authorize(context, request, wait);
+  const response = await dispatch(context, request, { wait, dispatcher, headers });
+  if (response.statusCode !== 401 || context.credential.renew?.(headers) !== true) return response;
+  await response.body.dump();
+  const renewed = await authorize(context, request, wait);
+  return dispatch(context, request, { wait, dispatcher, headers: renewed });
+}
+
+async function authorize(context: Context, request: KubeRequest, wait: Wait): Promise<AuthHeaders> {
+  try {
+    return await context.credential.authorize({ signal: wait.signal });
+  } catch (error) {
+    throw error === wait.signal.reason ? translate(context, request, { error, wait, sent: false }) : error;
+  }
+}
+
+async function dispatch(
+  context: Context,
+  request: KubeRequest,
+  o: { readonly wait: Wait; readonly dispatcher: Dispatcher; readonly headers: AuthHeaders },
+): Promise<Dispatcher.ResponseData> {
+  if (request.method !== "GET" && context.mayWrite?.() === false) {
+    throw new KubeError({ reason: "Other", message: `Cannot ${describe(request)}: the lease is not held` });
+  }
+  const count = (code: string): void =>
+    context.requests?.add({ code, method: request.method, host: context.base.host });
+  try {
+    const response = await o.dispatcher.request({
+      origin: context.base.origin,
+      path: pathOf(context.base, request),
+      method: request.method,
+      headers: {
+        accept: request.accept ?? "application/json",
+        "user-agent": context.userAgent ?? "stageset-controller",
+        ...(request.contentType === undefined ? {} : { "content-type": request.contentType }),
+        ...o.headers,
+      },
+      ...(request.body === undefined ? {} : { body: request.body }),
+      signal: o.wait.signal,
+    });
+    count(String(response.statusCode));
+    if (response.statusCode === 429) context.transport.limiter.throttle();
+    return response;
+  } catch (error) {
+    count("<error>");
+    throw translate(context, request, { error, wait: o.wait });
+  }
+}
+
+function pathOf(base: URL, request: KubeRequest): string {
+  const prefix = base.pathname.replace(/\/+$/, "");
+  const query = request.query === undefined ? "" : `?${new URLSearchParams(request.query).toString()}`;
+  return `${prefix}${request.path}${query}`;
+}
+
+async function readText(
+  context: Context,
+  request: KubeRequest,
+  { response, wait }: { readonly response: Dispatcher.ResponseData; readonly wait: Wait },
+): Promise<string> {
+  try {
+    return await response.body.text();
+  } catch (error) {
+    throw translate(context, request, { error, wait });
+  }
+}
+
+function parseBody(request: KubeRequest, response: Dispatcher.ResponseData, text: string): unknown {
+  if (!isJson(response)) return text;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    // The parser's own message quotes the body, which may be a Secret.
+    throw new KubeError({
+      reason: "Other",
+      message: `Cannot ${describe(request)}: the answer is no JSON`,
+      afterSend: true,
+    });
+  }
+}
+
+function isJson(response: Dispatcher.ResponseData): boolean {
+  return String(response.headers["content-type"] ?? "").includes("json");
+}
+
+function refused(context: Context, request: KubeRequest, response: Dispatcher.ResponseData, text: string): Error {
+  let body: unknown = text;
+  if (isJson(response)) {
+    try {
+      body = JSON.parse(text) as unknown;
+    } catch {
+      body = text;
+    }
+  }
+  const retryAfter = Number(response.headers["retry-after"]);
+  const error = errorOfAnswer({
+    httpStatus: response.statusCode,
+    body,
+    retryAfterMs: Number.isFinite(retryAfter) && retryAfter >= 0 ? retryAfter * 1000 : undefined,
+    what: describe(request),
+  });
+  return error.reason === "Unauthorized" ? (context.credential.explain?.(error) ?? error) : error;
+}
+
+function answerOf(response: Dispatcher.ResponseData): Answer {
+  const date = Date.parse(String(response.headers["date"]));
+  return {
+    httpStatus: response.statusCode,
+    ...(Number.isNaN(date) ? {} : { dateMs: date }),
+    warnings: warningsOf(response.headers["warning"]),
+  };
+}
+
+/** Texts of `Warning: 299 - "text"` headers (RFC 7234 §5.5). */
+function warningsOf(header: string | readonly string[] | undefined): readonly string[] {
+  if (header === undefined) return [];
+  const joined = typeof header === "string" ? header : header.join(", ");
+  return [...joined.matchAll(/\d{3} \S+ "((?:[^"\\]|\\.)*)"/g)].map((match) =>
+    (match[1] ?? "").replace(/\\(.)/g, "$1"),
+  );
+}
+
+/** Codes of failures before the request left: the server cannot have acted on it. */
+const neverSent: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "UND_ERR_CONNECT_TIMEOUT",
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "ERR_TLS_CERT_ALTNAME_INVALID",
+  "CERT_HAS_EXPIRED",
+]);
+
+function translate(
+  context: Context,
+  request: KubeRequest,
+  { error, wait, sent = true }: { readonly error: unknown; readonly wait: Wait; readonly sent?: boolean },
+): Error {
+  if (error instanceof KubeError) return error;
+  if (wait.caller?.aborted === true) return abortReason(wait.caller);
+  if (wait.signal.aborted) {
+    return new KubeError({
+      reason: "Timeout",
+      message: `Cannot ${describe(request)}: "${context.base.host}" did not answer in time`,
+      afterSend: sent,
+      cause: wait.signal.reason,
+    });
+  }
+  const code = codeOf(error);
+  return new KubeError({
+    reason: code === "UND_ERR_HEADERS_TIMEOUT" || code === "UND_ERR_BODY_TIMEOUT" ? "Timeout" : "Unreachable",
+    message: `Cannot ${describe(request)}: "${context.base.host}" is unreachable (${code})`,
+    afterSend: !neverSent.has(code),
+    cause: error,
+  });
+}
+
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return "unknown";
+  if ("code" in error && typeof error.code === "string") return error.code;
+  return error.cause === undefined ? error.name : codeOf(error.cause);
+}
+
+/** Method and path; the query may hold a selector with free text. */
+function describe(request: KubeRequest): string {
+  return `${request.method} ${request.path}`;
 }
