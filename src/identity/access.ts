@@ -1,5 +1,23 @@
-import type { KubeClient } from "../kube/client.ts";
-import type { Discovery } from "../kube/discovery.ts";
+import { createKubeClient, type KubeClient } from "../kube/client.ts";
+import type { Credential } from "../kube/credential.ts";
+import { createDiscovery, type Discovery } from "../kube/discovery.ts";
+import type { ClusterEndpoint } from "../kube/endpoint.ts";
+import { isKubeError } from "../kube/error.ts";
+import { isAuthorizationRefusal } from "../kube/refusal.ts";
+import { tokenRequest } from "../kube/request.ts";
+import type { Transports } from "../kube/transport.ts";
+import { abortable } from "../lib/abortable.ts";
+import type { Clock } from "../lib/clock.ts";
+import { asText, at } from "../lib/json.ts";
+import type { Counter } from "../lib/telemetry.ts";
+import { IdentityError } from "./identity-error.ts";
+import {
+  createTokenCache,
+  type MintedToken,
+  requestedLifeSeconds,
+  type ServiceAccountName,
+  type TokenCache,
+} from "./tokens.ts";
 
 /** One identity on one cluster, ready to use. */
 export interface Access {
@@ -23,4 +41,156 @@ export interface AccessProvider {
   access(id: IdentityName, o: { readonly signal: AbortSignal }): Promise<Access>;
   /** Drops the token and connection state of a ServiceAccount no StageSet uses any more. */
   release(namespace: string, name: string): void;
+}
+
+export interface AccessOptions {
+  readonly endpoint: ClusterEndpoint;
+  /** The controller's own. */
+  readonly credential: Credential;
+  readonly transports: Transports;
+  readonly clock: Clock;
+  readonly userAgent?: string | undefined;
+  readonly requests?: Counter | undefined;
+  /** False refuses every write of every identity: the lease is not held (spec 20 E6). Mints are no writes. */
+  readonly mayWrite?: (() => boolean) | undefined;
+}
+
+/** Opens no connection until the first request. Disposing gives the sockets back. */
+export function createAccessProvider(options: AccessOptions): AccessProvider & AsyncDisposable {
+  const { endpoint, clock } = options;
+  const { mayWrite, ...plain } = options;
+  const client = createKubeClient({ ...options, identity: "controller" });
+  const minter = createKubeClient({ ...plain, identity: "controller" });
+  const discovery = createDiscovery({ client, clock });
+  const controller: Access = { key: `${endpoint.key}/controller`, client, discovery };
+  const tokens = createTokenCache({ clock, mint: (account, { signal }) => mintToken(minter, account, signal) });
+  const tenants = new Map<string, Access & AsyncDisposable>();
+  const own = rememberSuccess(() => ownServiceAccount(minter));
+  // Always verified, whatever the controller's own configuration says; without its client certificate.
+  const verified: ClusterEndpoint = { ...endpoint, insecureSkipTlsVerify: false };
+
+  const tenant = (account: ServiceAccountName): Access & AsyncDisposable => {
+    const identity = `system:serviceaccount:${account.namespace}:${account.name}`;
+    const credential = tenantCredential(tokens, account);
+    const tenantClient = createKubeClient({ ...plain, endpoint: verified, credential, identity, mayWrite });
+    return {
+      key: `${endpoint.key}/${identity}`,
+      client: tenantClient,
+      discovery,
+      [Symbol.asyncDispose]: () => tenantClient[Symbol.asyncDispose](),
+    };
+  };
+  return {
+    controller,
+    async access(id, { signal }) {
+      if (id === "controller") return controller;
+      const account = { namespace: id.namespace, name: id.serviceAccountName };
+      const key = `${account.namespace}/${account.name}`;
+      const known = tenants.get(key);
+      if (known !== undefined) return known;
+      if ((await abortable(own(), signal)) === key) {
+        throw new IdentityError(
+          "OwnServiceAccount",
+          `ServiceAccount "${key}" is the controller's own and cannot be named by a StageSet`,
+        );
+      }
+      const made = tenants.get(key) ?? tenant(account);
+      tenants.set(key, made);
+      return made;
+    },
+    release(namespace, name) {
+      // Its sockets are shared with other tenants and with requests of its own that still run: only the token goes.
+      tenants.delete(`${namespace}/${name}`);
+      tokens.evict({ namespace, name });
+    },
+    async [Symbol.asyncDispose]() {
+      for (const access of [...tenants.values(), client, minter]) await access[Symbol.asyncDispose]();
+      tenants.clear();
+    },
+  };
+}
+
+function tenantCredential(tokens: TokenCache, account: ServiceAccountName): Credential {
+  const scheme = "Bearer ";
+  return {
+    authorize: async ({ signal }) => ({ authorization: `${scheme}${await tokens.get(account, { signal })}` }),
+    renew: ({ authorization }) => {
+      if (typeof authorization !== "string") return false;
+      tokens.evict(account, authorization.slice(scheme.length));
+      return true;
+    },
+    explain: (refusal) =>
+      new IdentityError(
+        "CredentialRefused",
+        `a fresh token of ServiceAccount "${account.namespace}/${account.name}" was refused: it may be gone, or its namespace terminating`,
+        refusal,
+      ),
+  };
+}
+
+async function mintToken(client: KubeClient, account: ServiceAccountName, signal: AbortSignal): Promise<MintedToken> {
+  const shown = `"${account.namespace}/${account.name}"`;
+  let serverNow: number | undefined;
+  let body: unknown;
+  try {
+    body = await client.send(tokenRequest({ ...account, expirationSeconds: requestedLifeSeconds }), {
+      signal,
+      onAnswer: ({ dateMs }) => {
+        serverNow = dateMs;
+      },
+    });
+  } catch (error) {
+    throw mintFailure(account, error);
+  }
+  const token = asText(at(body, "status", "token"));
+  const expiresAt = Date.parse(asText(at(body, "status", "expirationTimestamp")) ?? "");
+  if (token === undefined || Number.isNaN(expiresAt)) {
+    throw new IdentityError("TokenFailed", `Cannot mint a token for ServiceAccount ${shown}: the answer holds none`);
+  }
+  // Both instants are the server's: its clock may differ from ours. Without a date only the life asked for is known.
+  const lifeMs = serverNow === undefined ? requestedLifeSeconds * 1000 : expiresAt - serverNow;
+  return { token, lifeMs: Math.max(0, lifeMs) };
+}
+
+function mintFailure(account: ServiceAccountName, error: unknown): unknown {
+  const shown = `ServiceAccount "${account.namespace}/${account.name}"`;
+  if (isAuthorizationRefusal(error)) {
+    return new IdentityError(
+      "TokenForbidden",
+      `Cannot act as ${shown}: the controller lacks "create serviceaccounts/token" in namespace "${account.namespace}"`,
+      error,
+    );
+  }
+  if (isKubeError(error, "NotFound")) {
+    return new IdentityError("ServiceAccountMissing", `${shown} does not exist`, error);
+  }
+  if (isKubeError(error)) {
+    return new IdentityError("TokenFailed", `Cannot mint a token for ${shown}: ${error.message}`, error);
+  }
+  return error;
+}
+
+/** `<namespace>/<name>` when the controller itself is a ServiceAccount of the cluster. */
+async function ownServiceAccount(client: KubeClient): Promise<string | undefined> {
+  const review = await client.send({
+    method: "POST",
+    path: "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+    contentType: "application/json",
+    body: JSON.stringify({ apiVersion: "authentication.k8s.io/v1", kind: "SelfSubjectReview" }),
+  });
+  const user = asText(at(review, "status", "userInfo", "username"));
+  const [, namespace, name] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(user ?? "") ?? [];
+  return namespace === undefined || name === undefined ? undefined : `${namespace}/${name}`;
+}
+
+/** Runs `read` until it succeeds once; callers meanwhile share one run. */
+function rememberSuccess<T>(read: () => Promise<T>): () => Promise<T> {
+  let current: Promise<T> | undefined;
+  return () => {
+    current ??= read().catch((error: unknown) => {
+      current = undefined;
+      throw error;
+    });
+    return current;
+  };
 }
