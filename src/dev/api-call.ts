@@ -25,7 +25,13 @@ export function callApi(
 ): Promise<ApiAnswer> {
   return new Promise((resolve, reject) => {
     const agent = new Agent({ ca: caPem, keepAlive: false });
-    const headers = { authorization: `Bearer ${token}`, accept: "application/json", "content-type": contentType };
+    const payload = body === undefined ? "" : typeof body === "string" ? body : JSON.stringify(body);
+    const headers = {
+      authorization: `Bearer ${token}`,
+      accept: "application/json",
+      "content-type": contentType,
+      "content-length": Buffer.byteLength(payload), // Node frames the body of a DELETE only when told its length.
+    };
     const outgoing = request(new URL(path, server), { method, agent, headers, timeout: 30_000, signal }, (incoming) => {
       const chunks: Buffer[] = [];
       incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -37,6 +43,6 @@ export function callApi(
     });
     outgoing.once("timeout", () => outgoing.destroy(new Error(`${method} "${path}" took longer than 30 s`)));
     outgoing.once("error", reject);
-    outgoing.end(body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body));
+    outgoing.end(payload);
   });
 }
