@@ -26,6 +26,12 @@ export interface Access {
   readonly client: KubeClient;
   /** Shared by all identities of the cluster; read as the controller. */
   readonly discovery: Discovery;
+  /**
+   * Proves that the identity can be assumed: its token is held, or minted now.
+   *
+   * @throws {IdentityError} as the first request would
+   */
+  connect(signal: AbortSignal): Promise<void>;
 }
 
 /** The controller itself, or a ServiceAccount of the own cluster assumed by TokenRequest. */
@@ -62,7 +68,12 @@ export function createAccessProvider(options: AccessOptions): AccessProvider & A
   const client = createKubeClient({ ...options, identity: "controller" });
   const minter = createKubeClient({ ...plain, identity: "controller" });
   const discovery = createDiscovery({ client, clock });
-  const controller: Access = { key: `${endpoint.key}/controller`, client, discovery };
+  const controller: Access = {
+    key: `${endpoint.key}/controller`,
+    client,
+    discovery,
+    connect: () => Promise.resolve(),
+  };
   const tokens = createTokenCache({ clock, mint: (account, { signal }) => mintToken(minter, account, signal) });
   const tenants = new Map<string, Access & AsyncDisposable>();
   const own = rememberSuccess(() => ownServiceAccount(minter));
@@ -77,6 +88,9 @@ export function createAccessProvider(options: AccessOptions): AccessProvider & A
       key: `${endpoint.key}/${identity}`,
       client: tenantClient,
       discovery,
+      connect: async (signal) => {
+        await tokens.get(account, { signal });
+      },
       [Symbol.asyncDispose]: () => tenantClient[Symbol.asyncDispose](),
     };
   };

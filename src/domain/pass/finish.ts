@@ -1,0 +1,228 @@
+import type { StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
+import { stageFailure, type Failure, type NextLook } from "../failure.ts";
+import { deepEqual } from "../../lib/equal.ts";
+import { orderedStages, withReady, withStage, type ReadyState, type StatusContext } from "../status.ts";
+import { backoffMs, intervalMs, minuteMs, positiveMs, retryMs, steadyMs } from "../timing.ts";
+import { factOf, requestToken, stageIdentity, type Plan } from "./plan.ts";
+import { pruneStep } from "./prune.ts";
+import type { PassState } from "./state.ts";
+import type { Outcome, PassEvent, Step, Wake } from "./step.ts";
+
+/** How often unfinished deletes are looked at. */
+const pendingDeleteLookMs = 1_000;
+
+/** `spec.suspend`: phases and tokens stay as they are (spec 20 step 4). */
+export function endSuspended(state: PassState): Step {
+  const ready: ReadyState = { status: "False", reason: "Suspended", message: "Suspended by spec.suspend", stalled: false };
+  const status = withReady(state.stored.status, ready, statusContext(state));
+  if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
+  return end({ ready, next: undefined, remember: { run: undefined } });
+}
+
+/** A pass that ends without success: the failing stage and Ready say why, all else is carried over. */
+export function endFailed(state: PassState, why: Failure, wakes: readonly Wake[] = []): Step {
+  const failures = state.memory.failures + 1;
+  const ready: ReadyState = {
+    status: "False",
+    reason: why.reason,
+    message: why.message,
+    stalled: why.terminal || isStalledReason(why.reason),
+  };
+  const status = endStatus(state, ready, why);
+  if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
+  return end({
+    ready,
+    next: nextLook(state, why.next, failures),
+    wakes,
+    failure: why,
+    remember: { failures, run: undefined },
+  });
+}
+
+/** Verify ran out of time while still progressing: the wait goes on, and a newer revision replaces it at once. */
+export function endProgressing(
+  state: PassState,
+  waiting: { readonly message: string; readonly wakes: readonly Wake[]; readonly remember: Outcome["remember"] },
+): Step {
+  const ready: ReadyState = { status: "False", reason: "StageProgressing", message: waiting.message, stalled: false };
+  const status = endStatus(state, ready, undefined);
+  if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
+  return end({
+    ready,
+    next: nextLook(state, "retry", 1),
+    wakes: waiting.wakes,
+    remember: { ...waiting.remember, run: undefined },
+  });
+}
+
+/** Every stage is where it is driven to: prune, then commit in one status write (spec 20 steps 25–26). */
+export function finishPass(state: PassState, plan: Plan): Step {
+  if (plan.goals.hold !== undefined) return endHeld(state, plan, plan.goals.hold);
+  const pruning = pruneStep(state, plan);
+  if (pruning.kind !== "pruned") return pruning;
+  if (pruning.errors.length > 0) {
+    const first = pruning.errors[0];
+    const cause = pruning.errors.map((error) => error.message).join("; ");
+    const authorization = pruning.errors.every((error) => error.kind === "authorization");
+    const { stage: _stage, ...why } = stageFailure(
+      { name: first?.stage ?? "", operation: "prune", cause },
+      authorization ? "authorization" : "ordinary",
+    );
+    return endFailed(state, why);
+  }
+  const notes = plan.pins.flatMap((pin) => (pin.notReady === undefined ? [] : [pin.notReady]));
+  const message = [`Applied and verified ${plan.spec.stages.length} stage(s)`, ...new Set(notes)].join("; ");
+  const ready: ReadyState = { status: "True", reason: "Succeeded", message, stalled: false };
+  const committed = { ...state.stored.status, ...commitFields(state, plan) };
+  const status = withToken(state, withReady(committed, ready, statusContext(state)));
+  if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
+  const unready = notReadyStages(state, plan);
+  const nextDelete = pruning.pending ? { afterMs: pendingDeleteLookMs, jitter: 0 } : undefined;
+  return end({
+    ready,
+    next: nextDelete ?? { afterMs: steadyMs(plan.spec, state.options.defaultIntervalMs), jitter: 0.05 },
+    wakes: unready.wakes,
+    verified: plan.goals.stages.filter((goal) => goal.mode !== "untouched").map((goal) => goal.stage),
+    events: pruning.events,
+    remember: {
+      run: undefined,
+      failures: 0,
+      verifyStarted: new Map(),
+      waveStarted: new Map(),
+      notReadySince: unready.since,
+      deletesStarted: pruning.started,
+    },
+  });
+}
+
+/** What only a run in which every stage finished may write. */
+function commitFields(state: PassState, plan: Plan): Partial<StageSetStatus> {
+  const lastAppliedSnapshot = plan.goals.stages.map((goal) => {
+    const render = plan.renders.get(goal.stage);
+    return {
+      stage: goal.stage,
+      url: goal.pin.url,
+      digest: goal.pin.digest,
+      revision: goal.pin.revision,
+      ...(render?.kind === "rendered" && render.substitutionDigest !== ""
+        ? { substitutionDigest: render.substitutionDigest }
+        : {}),
+    };
+  });
+  return {
+    lastAppliedRevisions: plan.revisions,
+    lastAppliedSnapshot,
+    stages: orderedStages(plan.spec, state.stored.status),
+  };
+}
+
+/** Deployed stages that are not ready right now, and since when (spec 20 §2, steady pass). */
+function notReadyStages(
+  state: PassState,
+  plan: Plan,
+): { readonly since: ReadonlyMap<string, number>; readonly wakes: readonly Wake[] } {
+  const since = new Map<string, number>();
+  const wakes: Wake[] = [];
+  for (const goal of plan.goals.stages) {
+    if (goal.identity === undefined) continue;
+    const fact = factOf(state, { kind: "readiness", stage: goal.stage, identity: goal.identity });
+    if (fact?.kind !== "readiness" || fact.readiness.kind !== "waiting") continue;
+    const stage = plan.spec.stages[goal.index];
+    if (stage === undefined) continue;
+    since.set(goal.stage, state.memory.notReadySince.get(goal.stage) ?? state.elapsed);
+    const as = stageIdentity(plan.spec, stage, state.options.defaultServiceAccount);
+    wakes.push({ kind: "readiness", stage: goal.stage, identity: goal.identity, as });
+    wakes.push({ kind: "at", elapsed: state.elapsed + Math.min(minuteMs, retryMs(plan.spec, state.options.defaultIntervalMs)) });
+  }
+  return { since, wakes };
+}
+
+/** A hold: Ready stays True only for what is fully deployed (spec 40 §1). */
+function endHeld(state: PassState, plan: Plan, hold: NonNullable<Plan["goals"]["hold"]>): Step {
+  const committed = state.stored.status.lastAppliedRevisions;
+  const inFlight = plan.goals.stages.some((goal) => {
+    const before = state.stored.status.lastAppliedSnapshot?.find((entry) => entry.stage === goal.stage);
+    return goal.identity === undefined || before === undefined || before.digest !== goal.identity.digest;
+  });
+  const deployed = committed !== undefined && !inFlight;
+  const ready: ReadyState = deployed
+    ? { status: "True", reason: "Succeeded", message: `Deployed; ${hold.message}`, stalled: false }
+    : { status: "False", reason: hold.reason, message: hold.message, stalled: false };
+  const status = withToken(state, withReady(state.stored.status, ready, statusContext(state)));
+  if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
+  const retry = retryMs(plan.spec, state.options.defaultIntervalMs);
+  const afterMs = hold.until === undefined ? retry : Math.max(1_000, hold.until - state.now);
+  return end({ ready, next: { afterMs, jitter: 0 }, remember: { run: undefined, failures: 0 } });
+}
+
+/** The status a pass without success ends with. */
+function endStatus(state: PassState, ready: ReadyState, why: Failure | undefined): StageSetStatus {
+  const { spec } = state.snapshot;
+  const stored = state.stored.status;
+  let status: StageSetStatus = spec === undefined ? stored : { ...stored, stages: orderedStages(spec, stored) };
+  // A write that raises observedGeneration must not leave a stage Ready that was not verified under it (spec 40 §8.1).
+  if (stored.observedGeneration !== state.snapshot.generation)
+    status = { ...status, stages: (status.stages ?? []).map((entry) => ({ ...entry, phase: "Pending" as const })) };
+  if (why?.stage !== undefined)
+    status = withStage(status, why.stage.name, {
+      phase: "Failed",
+      message: `${why.stage.operation}: ${why.stage.cause}`,
+    });
+  return withToken(state, withReady(status, ready, statusContext(state)));
+}
+
+/** The token is handled by the write that ends the pass (spec 20 step 5). */
+function withToken(state: PassState, status: StageSetStatus): StageSetStatus {
+  const token = requestToken(state);
+  return token === undefined || token === "" ? status : { ...status, lastHandledReconcileAt: token };
+}
+
+function statusContext(state: PassState): StatusContext {
+  return { generation: state.snapshot.generation, now: state.now, runbookLink: state.options.runbookLink };
+}
+
+function isStalledReason(reason: Failure["reason"]): boolean {
+  return reason === "RBACDenied" || reason === "InvalidSpec" || reason === "Stalled";
+}
+
+/** The delay of a next look and its jitter (spec 20 §1). */
+function nextLook(state: PassState, look: NextLook, failures: number): Outcome["next"] {
+  const spec: StageSetSpec = state.snapshot.spec ?? { stages: [] };
+  const { defaultIntervalMs } = state.options;
+  switch (look) {
+    case "never":
+      return undefined;
+    case "minute":
+      return { afterMs: minuteMs, jitter: 0.05 };
+    case "interval":
+      return { afterMs: intervalMs(spec, defaultIntervalMs), jitter: 0.05 };
+    case "retry":
+      return { afterMs: positiveMs(spec.retryInterval) ?? intervalMs(spec, defaultIntervalMs), jitter: 0.05 };
+    case "backoff":
+      return { afterMs: backoffMs(retryMs(spec, defaultIntervalMs), failures), jitter: 0.1 };
+  }
+}
+
+/** An `end` step; whatever is not given is empty. */
+export function end(outcome: {
+  readonly ready: ReadyState | undefined;
+  readonly next: Outcome["next"];
+  readonly wakes?: readonly Wake[];
+  readonly remember?: Outcome["remember"];
+  readonly failure?: Failure;
+  readonly events?: readonly PassEvent[];
+  readonly verified?: readonly string[];
+}): Step {
+  return {
+    kind: "end",
+    outcome: {
+      ready: outcome.ready,
+      next: outcome.next,
+      wakes: outcome.wakes ?? [],
+      remember: outcome.remember ?? {},
+      failure: outcome.failure,
+      events: outcome.events ?? [],
+      verified: outcome.verified ?? [],
+    },
+  };
+}

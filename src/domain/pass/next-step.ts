@@ -1,0 +1,227 @@
+import { objectClaimedTwice } from "../claims.ts";
+import { failure, type Failure } from "../failure.ts";
+import { revisionKeys, type Pin } from "../pins.ts";
+import { deepEqual } from "../../lib/equal.ts";
+import type { StageSetSpec } from "../../api/stage-set.ts";
+import { orderedStages, withReady, type ReadyState } from "../status.ts";
+import { endFailed, endSuspended, finishPass } from "./finish.ts";
+import { planGoals, type Goals } from "./goals.ts";
+import { factOf, renderKey, stageIdentity, stageSetIdentity, unread, type Plan } from "./plan.ts";
+import { stageStep } from "./stage-step.ts";
+import type { FactKey, Identity, PassState, RenderFact } from "./state.ts";
+import type { Step } from "./step.ts";
+import { teardownStep } from "./teardown.ts";
+
+/**
+ * The next thing to do for one StageSet, given everything known about it: spec 20 §2, in its order. Pure: the same state
+ * gives the same step, so a wake, a restart and a new leader need nothing but to ask again.
+ */
+export function nextStep(state: PassState): Step {
+  const { snapshot, stored } = state;
+  if (snapshot.deletedAt !== undefined) return teardownStep(state, snapshot.deletedAt);
+  if (!stored.hasFinalizer) return { kind: "record", write: { kind: "finalizer", change: "add" } };
+  if (snapshot.spec?.suspend === true) return endSuspended(state);
+  if (snapshot.spec === undefined || snapshot.invalid !== undefined)
+    return endFailed(state, { ...failure("InvalidSpec", snapshot.invalid ?? "spec is missing"), terminal: true });
+  return specStep(state, snapshot.spec);
+}
+
+function specStep(state: PassState, spec: StageSetSpec): Step {
+  const refused = withoutServiceAccount(state, spec);
+  if (refused !== undefined) return endFailed(state, refused);
+  const expressions = spec.stages.some((stage) => (stage.readyChecks?.exprs ?? []).length > 0);
+  const early: FactKey[] = [];
+  if (expressions) early.push({ kind: "expressions" });
+  if ((spec.dependsOn ?? []).length > 0) early.push({ kind: "dependencies" });
+  const missing = unread(state, early);
+  if (missing.length > 0) return { kind: "need", facts: missing };
+  const invalid = factOf(state, { kind: "expressions" });
+  if (invalid?.kind === "expressions" && invalid.invalid !== undefined)
+    return endFailed(state, { ...failure("InvalidSpec", invalid.invalid), terminal: true });
+  const dependencies = factOf(state, { kind: "dependencies" });
+  if (dependencies?.kind === "dependencies" && dependencies.unmet !== undefined)
+    return endFailed(state, dependencies.unmet);
+
+  const pinned = pinsOf(state);
+  if ("step" in pinned) return pinned.step;
+  return pinnedStep(state, spec, pinned.pins);
+}
+
+function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]): Step {
+  const goals = planGoals({
+    spec,
+    status: state.stored.status,
+    generation: state.snapshot.generation,
+    pins,
+    now: state.now,
+  });
+  const connection = connect(state, spec);
+  if (connection !== undefined) return connection;
+  const recovery = recover(state, spec);
+  if (recovery !== undefined) return recovery;
+
+  const renders = preflight(state, goals);
+  if (renders.kind !== "renders") return renders;
+  const plan: Plan = {
+    spec,
+    pins,
+    goals,
+    revisions: effectiveRevisions(state, goals, pins),
+    resuming: state.memory.run?.state === "running" && state.memory.run.generation === state.snapshot.generation,
+    renders: renders.byStage,
+  };
+  const claimed = objectClaimedTwice(
+    goals.stages.flatMap((goal) => {
+      const render = renders.byStage.get(goal.stage);
+      return render?.kind === "rendered" ? [{ stage: goal.stage, objects: render.objects }] : [];
+    }),
+  );
+  if (claimed !== undefined) return endFailed(state, { ...claimed, terminal: true });
+
+  const started = startRun(state, plan);
+  if (started !== undefined) return started;
+  for (const goal of goals.stages) {
+    const step = stageStep(state, plan, goal);
+    if (step.kind !== "passed") return step;
+  }
+  return finishPass(state, plan);
+}
+
+/** Spec 50 §1.3: decided before any source is read. */
+function withoutServiceAccount(state: PassState, spec: StageSetSpec): Failure | undefined {
+  if (!state.options.requireServiceAccount) return undefined;
+  const bare = spec.stages.find(
+    (stage) => stageIdentity(spec, stage, state.options.defaultServiceAccount).kind === "controller",
+  );
+  if (bare === undefined) return undefined;
+  return failure(
+    "RBACDenied",
+    `stage "${bare.name}" would act as the controller, which --require-service-account forbids: set spec.serviceAccountName`,
+  );
+}
+
+/** Pins of the run under way, else of what the sources offer now. */
+function pinsOf(state: PassState): { readonly pins: readonly Pin[] } | { readonly step: Step } {
+  const run = state.memory.run;
+  if (run?.state === "running" && run.generation === state.snapshot.generation) return { pins: run.pins };
+  const fact = factOf(state, { kind: "pins" });
+  if (fact === undefined) return { step: { kind: "need", facts: [{ kind: "pins" }] } };
+  if (fact.kind === "failed") return { step: endFailed(state, fact.failure) };
+  if (fact.kind !== "pins") throw new TypeError("the pins fact is of another kind");
+  return { pins: fact.pins };
+}
+
+/** The StageSet identity and each stage's must be usable before anything is built (spec 20 step 10). */
+function connect(state: PassState, spec: StageSetSpec): Step | undefined {
+  const { defaultServiceAccount } = state.options;
+  const wanted: { readonly identity: Identity; readonly stage: string }[] = [
+    { identity: stageSetIdentity(spec, defaultServiceAccount), stage: spec.stages[0]?.name ?? "" },
+  ];
+  const missing = unread(
+    state,
+    wanted.map(({ identity }) => ({ kind: "connection", identity })),
+  );
+  if (missing.length > 0) return { kind: "need", facts: missing };
+  for (const { identity } of wanted) {
+    const fact = factOf(state, { kind: "connection", identity });
+    if (fact?.kind === "failed") return endFailed(state, fact.failure);
+  }
+  return undefined;
+}
+
+/** Shards that status says exist and that cannot be had are rebuilt before anything is pruned (spec 20 §8.4). */
+function recover(state: PassState, spec: StageSetSpec): Step | undefined {
+  const lost = spec.stages
+    .map((stage) => stage.name)
+    .filter((name) => {
+      const entry = state.stored.status.stages?.find((candidate) => candidate.name === name);
+      if (entry?.appliedRevision === undefined || entry.appliedRevision === "") return false;
+      const recorded = state.stored.inventory.get(name);
+      return recorded === undefined || recorded.shards < (entry.shards ?? 1);
+    });
+  if (lost.length === 0) return undefined;
+  const key: FactKey = { kind: "recovery", stages: lost };
+  const fact = factOf(state, key);
+  if (fact === undefined) return { kind: "need", facts: [key] };
+  if (fact.kind === "failed") return endFailed(state, fact.failure);
+  return undefined;
+}
+
+type Preflight = { readonly kind: "renders"; readonly byStage: ReadonlyMap<string, RenderFact> } | Step;
+
+/** Every stage's artifact is fetched and built before any stage is touched (spec 20 step 15). */
+function preflight(state: PassState, goals: Goals): Preflight {
+  const keys = goals.stages.flatMap((goal) => renderKey(goal) ?? []);
+  const missing = unread(state, keys);
+  if (missing.length > 0) return { kind: "need", facts: missing };
+  const byStage = new Map<string, RenderFact>();
+  for (const goal of goals.stages) {
+    const key = renderKey(goal);
+    if (key === undefined) continue;
+    const fact = factOf(state, key);
+    if (fact?.kind === "failed") return endFailed(state, fact.failure);
+    if (fact?.kind !== "render") throw new TypeError("the render fact is of another kind");
+    if (fact.render.kind === "failed") return endFailed(state, fact.render.failure);
+    byStage.set(goal.stage, fact.render);
+  }
+  return { kind: "renders", byStage };
+}
+
+/** Step 17: pins and phases, before anything is applied. A retry of the same target writes nothing. */
+function startRun(state: PassState, plan: Plan): Step | undefined {
+  const { status } = state.stored;
+  const newGeneration = status.observedGeneration !== state.snapshot.generation;
+  const entering = new Set(
+    plan.goals.stages
+      .filter((goal) => goal.mode === "enter")
+      .map((goal) => goal.stage)
+      .filter((name) => {
+        const phase = status.stages?.find((entry) => entry.name === name)?.phase;
+        return phase !== "Pending" && phase !== "Failed";
+      }),
+  );
+  const newTarget = !deepEqual(status.lastAttemptedRevisions, plan.revisions);
+  if (!newGeneration && !newTarget && entering.size === 0) return undefined;
+  const moved = new Set(plan.goals.stages.filter((goal) => goal.mode === "enter").map((goal) => goal.stage));
+  const stages = orderedStages(plan.spec, status).map((entry) => {
+    if (!newGeneration && !moved.has(entry.name)) return entry;
+    const { message: _message, waitingFor: _waitingFor, ...rest } = entry;
+    return { ...rest, phase: "Pending" as const };
+  });
+  const ready: ReadyState = {
+    status: "Unknown",
+    reason: "Progressing",
+    message: `Releasing ${plan.goals.stages.length} stage(s)`,
+    stalled: false,
+  };
+  const next = withReady(
+    { ...status, stages, lastAttemptedRevisions: plan.revisions },
+    ready,
+    { generation: state.snapshot.generation, now: state.now, runbookLink: state.options.runbookLink },
+  );
+  return {
+    kind: "record",
+    write: { kind: "status", status: next },
+    remember: {
+      run: { generation: state.snapshot.generation, pins: plan.pins, state: "running" },
+      verifyStarted: new Map(),
+      waveStarted: new Map(),
+    },
+  };
+}
+
+/** `lastAttemptedRevisions`: pins, but for held stages what they stay at (a held update does not change it). */
+function effectiveRevisions(state: PassState, goals: Goals, pins: readonly Pin[]): Readonly<Record<string, string>> {
+  const keys = revisionKeys(pins);
+  const revisions: Record<string, string> = {};
+  for (const goal of goals.stages) {
+    const key = keys[goal.index];
+    if (key === undefined) continue;
+    if (goal.content === "pin") revisions[key] = goal.pin.revision;
+    else if (!(key in revisions)) {
+      const before = state.stored.status.lastAttemptedRevisions?.[key] ?? goal.identity?.revision;
+      if (before !== undefined) revisions[key] = before;
+    }
+  }
+  return revisions;
+}

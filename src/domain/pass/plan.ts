@@ -1,0 +1,66 @@
+import type { StageSetSpec } from "../../api/stage-set.ts";
+import { requestedAtAnnotation } from "../../api/keys.ts";
+import type { Pin } from "../pins.ts";
+import type { Goals, StageGoal } from "./goals.ts";
+import { factName, type Fact, type FactKey, type Identity, type PassState, type RenderFact } from "./state.ts";
+
+/** What every part of a pass over a valid spec needs. */
+export interface Plan {
+  readonly spec: StageSetSpec;
+  readonly pins: readonly Pin[];
+  readonly goals: Goals;
+  /** Effective revisions as `lastAttemptedRevisions` spells them. */
+  readonly revisions: Readonly<Record<string, string>>;
+  /** A run of this target is under way in this process: stages that are done pass without requests. */
+  readonly resuming: boolean;
+  readonly renders: ReadonlyMap<string, RenderFact>;
+}
+
+/** The StageSet identity S (spec 50 §1). */
+export function stageSetIdentity(spec: StageSetSpec, defaultServiceAccount: string | undefined): Identity {
+  const name = spec.serviceAccountName || defaultServiceAccount;
+  return name === undefined || name === "" ? { kind: "controller" } : { kind: "serviceAccount", name };
+}
+
+/** The stage identity T: the stage's ServiceAccount, else S. */
+export function stageIdentity(
+  spec: StageSetSpec,
+  stage: { readonly serviceAccountName?: string },
+  defaultServiceAccount: string | undefined,
+): Identity {
+  return stage.serviceAccountName === undefined || stage.serviceAccountName === ""
+    ? stageSetIdentity(spec, defaultServiceAccount)
+    : { kind: "serviceAccount", name: stage.serviceAccountName };
+}
+
+/** The render a goal needs; none for stages left untouched. */
+export function renderKey(goal: StageGoal): Extract<FactKey, { kind: "render" }> | undefined {
+  if (goal.identity === undefined || goal.mode === "untouched") return undefined;
+  return {
+    kind: "render",
+    stage: goal.stage,
+    identity: goal.identity,
+    pin: goal.content === "pin" ? goal.pin : undefined,
+    at: "preflight",
+  };
+}
+
+/** The keys among `keys` whose fact has not been read in this pass. */
+export function unread(state: PassState, keys: readonly FactKey[]): readonly FactKey[] {
+  return keys.filter((key) => !state.facts.has(factName(key)));
+}
+
+export function factOf(state: PassState, key: FactKey): Fact | undefined {
+  return state.facts.get(factName(key));
+}
+
+/** The value of the annotation that asks for a reconcile now. */
+export function requestToken(state: PassState): string | undefined {
+  return state.snapshot.annotations[requestedAtAnnotation];
+}
+
+/** True when every stage is done with its pin and nothing is on the way: nothing this pass does is a release. */
+export function isSteady(plan: Plan): boolean {
+  return plan.goals.stages.every((goal) => goal.mode === "keep" || goal.mode === "untouched");
+}
+

@@ -1,0 +1,427 @@
+import type { Stage, StageStatus } from "../../api/stage-set.ts";
+import { stageFailure } from "../failure.ts";
+import { objectClaimedTwice } from "../claims.ts";
+import { sameIdentity, type ArtifactIdentity } from "../pins.ts";
+import { planWaves } from "../waves.ts";
+import { appliedIdentity, enteredIdentity, orderedStages, stageEntry, withStage } from "../status.ts";
+import { retryMs, verifyTimeoutMs } from "../timing.ts";
+import { formatDuration } from "../../lib/duration.ts";
+import { endFailed, endProgressing } from "./finish.ts";
+import type { StageGoal } from "./goals.ts";
+import { factOf, stageIdentity, type Plan } from "./plan.ts";
+import type { Identity, PassState, ReadinessFact, RecordedEntry, RenderFact, StageResult, Waiting } from "./state.ts";
+import type { Effect, RecordKey, Step, Wake } from "./step.ts";
+
+/** The stage asks for nothing more in this pass. */
+export interface Passed {
+  readonly kind: "passed";
+}
+const passed: Passed = { kind: "passed" };
+
+/** Waves that others build on must be Current within this time (spec 20 §6.1). */
+const waveTimeoutMs = 60_000;
+/** How soon a wave, or an object being recreated, is looked at again; most are there within a few. */
+const waveLookMs = 100;
+
+/** One stage in its turn, with everything its part of the pass needs. */
+interface Turn {
+  readonly state: PassState;
+  readonly plan: Plan;
+  readonly goal: StageGoal;
+  readonly stage: Stage;
+  readonly as: Identity;
+  readonly identity: ArtifactIdentity;
+  readonly render: Extract<RenderFact, { kind: "rendered" }>;
+  readonly entry: StageStatus | undefined;
+  /** The render differs from what this process applied last under the same identity. */
+  readonly rerendered: boolean;
+}
+
+/** Drives one stage to its goal; `passed` lets the next stage have its turn. */
+export function stageStep(state: PassState, plan: Plan, goal: StageGoal): Step | Passed {
+  const stage = plan.spec.stages[goal.index];
+  if (stage === undefined || goal.identity === undefined || goal.mode === "untouched") return passed;
+  const as = stageIdentity(plan.spec, stage, state.options.defaultServiceAccount);
+  const render = turnRender(state, plan, goal);
+  if ("step" in render) return render.step;
+  if (render.render === undefined) return passed;
+  const remembered = state.memory.renderHashes.get(goal.stage);
+  const rerendered = remembered !== undefined && remembered !== render.render.hash;
+  const entry = stageEntry(state.stored.status, goal.stage);
+  const turn: Turn = { state, plan, goal, stage, as, identity: goal.identity, render: render.render, entry, rerendered };
+  if (goal.mode === "keep" && !rerendered) return plan.resuming ? passed : keepStage(turn);
+  return releaseStage(turn);
+}
+
+/** The render for this turn: one that waited for an earlier stage is read again (spec 20 step 19). */
+function turnRender(
+  state: PassState,
+  plan: Plan,
+  goal: StageGoal,
+): { readonly render: Turn["render"] | undefined } | { readonly step: Step } {
+  const first = plan.renders.get(goal.stage);
+  if (first === undefined || first.kind === "unobtainable" || goal.identity === undefined) return { render: undefined };
+  if (first.kind === "rendered") return { render: first };
+  if (first.kind === "failed") return { step: endFailed(state, first.failure) };
+  const key = { kind: "render", stage: goal.stage, identity: goal.identity, pin: goal.pin, at: "stage" } as const;
+  const fact = factOf(state, key);
+  if (fact === undefined) return { step: { kind: "need", facts: [key] } };
+  if (fact.kind === "failed") return { step: endFailed(state, fact.failure) };
+  if (fact.kind !== "render") throw new TypeError("the render fact is of another kind");
+  switch (fact.render.kind) {
+    case "postponed":
+    case "failed":
+      return { step: endFailed(state, fact.render.failure) };
+    case "unobtainable":
+      return { render: undefined };
+    case "rendered": {
+      const others = [...plan.renders].flatMap(([stage, render]) =>
+        render.kind === "rendered" ? [{ stage, objects: render.objects }] : [],
+      );
+      const claimed = objectClaimedTwice([...others, { stage: goal.stage, objects: fact.render.objects }]);
+      return claimed === undefined
+        ? { render: fact.render }
+        : { step: endFailed(state, { ...claimed, terminal: true }) };
+    }
+  }
+}
+
+/** Re-asserts a stage that is done: reads, repairs drift, looks at readiness, waits for nothing. */
+function keepStage(turn: Turn): Step | Passed {
+  const prepared = prepare(turn);
+  if (prepared !== undefined) return prepared;
+  const applied = applyStep(turn, "steady");
+  if (applied !== undefined) return applied;
+  const readiness = readinessOf(turn);
+  if (readiness.kind === "need") return readiness;
+  switch (readiness.kind) {
+    case "ready":
+      return passed;
+    case "failed":
+      return endFailed(turn.state, verifyFailure(turn, readiness));
+    case "waiting":
+      return keptNotReady(turn);
+  }
+}
+
+/** A deployed stage stays Ready until it has not been ready for as long as verifying may take. */
+function keptNotReady(turn: Turn): Step | Passed {
+  const { state, plan, goal } = turn;
+  const since = state.memory.notReadySince.get(goal.stage) ?? state.elapsed;
+  const timeoutMs = verifyTimeoutMs(plan.spec, turn.stage);
+  if (state.elapsed - since >= timeoutMs)
+    return record(turn, { phase: "Verifying" }, { verifyStarted: withKey(state.memory.verifyStarted, goal.stage, since) });
+  const releasing = plan.goals.stages.some((other) => other.index > goal.index && other.mode !== "keep" && other.mode !== "untouched");
+  if (!releasing) return passed;
+  return {
+    kind: "park",
+    wakes: [readinessWake(turn), { kind: "at", elapsed: since + timeoutMs }],
+    remember: { notReadySince: withKey(state.memory.notReadySince, goal.stage, since), run: runMemory(turn) },
+  };
+}
+
+/** Brings a stage to an identity, or back to it: record, apply, verify, record (spec 20 steps 18–24). */
+function releaseStage(turn: Turn): Step | Passed {
+  const prepared = prepare(turn);
+  if (prepared !== undefined) return prepared;
+  const begun = begin(turn);
+  if (begun !== undefined) return begun;
+  if (!appliedBefore(turn)) {
+    const applied = applyStep(turn, turn.entry?.phase === "Verifying" ? "steady" : "changed");
+    if (applied !== undefined) return applied;
+  }
+  const readiness = readinessOf(turn);
+  if (readiness.kind === "need") return readiness;
+  if (readiness.kind === "ready") return becomeReady(turn);
+  const acceptedOnRecord =
+    sameIdentity(appliedIdentity(turn.entry), turn.identity) && turn.entry?.appliedDigest === turn.identity.digest;
+  if (!acceptedOnRecord || (readiness.kind === "waiting" && turn.entry?.phase !== "Verifying"))
+    return record(turn, { ...acceptedFields(turn), phase: "Verifying", message: undefined }, rememberRender(turn));
+  return readiness.kind === "failed"
+    ? endFailed(turn.state, verifyFailure(turn, readiness))
+    : waitForReadiness(turn, readiness);
+}
+
+/** Connection and inventory, before any write to the target. */
+function prepare(turn: Turn): Step | undefined {
+  const { state, goal, as } = turn;
+  const connection = factOf(state, { kind: "connection", identity: as });
+  if (connection === undefined) return { kind: "need", facts: [{ kind: "connection", identity: as }] };
+  if (connection.kind === "failed") {
+    const authorization = connection.failure.reason === "RBACDenied";
+    const cause = connection.failure.stage?.cause ?? connection.failure.message;
+    return endFailed(
+      state,
+      stageFailure(
+        { name: goal.stage, operation: "connect to target cluster", cause },
+        authorization ? "authorization" : "ordinary",
+      ),
+    );
+  }
+  if (state.results.recordFailure !== undefined) return endFailed(state, state.results.recordFailure);
+  return recordInventory(turn);
+}
+
+/** E1: the inventory grows to everything that may be written, before it is written. */
+function recordInventory(turn: Turn): Step | undefined {
+  const { state, goal, as, render } = turn;
+  const recorded = state.stored.inventory.get(goal.stage);
+  const serviceAccount = as.kind === "serviceAccount" ? as.name : undefined;
+  const known = new Map((recorded?.entries ?? []).map((entry) => [entry.id, entry]));
+  const grown = new Map(known);
+  const recovery = recoveredEntries(state, goal.stage);
+  for (const entry of recovery) if (!grown.has(entry.id)) grown.set(entry.id, entry);
+  for (const object of render.objects) {
+    // A kept object nobody created for us is never ours to delete, yet counts once we may have created it.
+    grown.set(object.id, { id: object.id, version: object.version });
+  }
+  const same =
+    recorded !== undefined &&
+    recorded.position === goal.index &&
+    recorded.serviceAccount === serviceAccount &&
+    grown.size === known.size &&
+    [...grown].every(([id, entry]) => shortVersion(known.get(id)?.version) === shortVersion(entry.version));
+  if (same) return undefined;
+  const entries: readonly RecordedEntry[] = [...grown.values()];
+  return {
+    kind: "record",
+    write: { kind: "inventory", stage: goal.stage, position: goal.index, entries, serviceAccount },
+  };
+}
+
+function recoveredEntries(state: PassState, stage: string): readonly RecordedEntry[] {
+  for (const fact of state.facts.values()) if (fact.kind === "recovery") return fact.found.get(stage) ?? [];
+  return [];
+}
+
+/** Older inventories spell a version `apps/v1`; it means the same (spec 10 §7). */
+function shortVersion(version: string | undefined): string | undefined {
+  return version === undefined ? undefined : version.slice(version.lastIndexOf("/") + 1);
+}
+
+/** `enteredRevision` and `enteredDigest`, acknowledged before the stage's first write at this identity. */
+function begin(turn: Turn): Step | undefined {
+  const { entry, identity, goal, rerendered, state } = turn;
+  const entered = enteredIdentity(entry);
+  const onRecord =
+    entry?.enteredRevision === identity.revision && entry.enteredDigest === identity.digest && sameIdentity(entered, identity);
+  const phase = entry?.phase;
+  const inProgress = phase === "Applying" || phase === "Verifying" || phase === "Failed";
+  const changing = rerendered && goal.mode === "keep" && phase === "Ready" && !state.results.stages.has(goal.stage);
+  if (onRecord && inProgress && !changing) return undefined;
+  return record(
+    turn,
+    { enteredRevision: identity.revision, enteredDigest: identity.digest, phase: "Applying", message: undefined },
+    { verifyStarted: withoutKey(state.memory.verifyStarted, goal.stage), waveStarted: withoutKey(state.memory.waveStarted, goal.stage) },
+  );
+}
+
+/** This process applied exactly this render and only waits for it to become ready. */
+function appliedBefore(turn: Turn): boolean {
+  const { state, plan, goal, entry, identity, render } = turn;
+  return (
+    plan.resuming &&
+    entry?.phase === "Verifying" &&
+    sameIdentity(appliedIdentity(entry), identity) &&
+    state.memory.renderHashes.get(goal.stage) === render.hash
+  );
+}
+
+/** The next wave to apply, or what stands in its way; undefined when every wave is accepted. */
+function applyStep(turn: Turn, mode: "changed" | "steady"): Step | undefined {
+  const { state, goal, identity, as, render } = turn;
+  const waves = planWaves(render.objects);
+  const result = currentResult(turn);
+  if (result?.failure !== undefined) return endFailed(state, result.failure);
+  if (result !== undefined && result.recreating.length > 0) return waitForWave(turn, recreatingWait(turn, result));
+  if (result !== undefined && result.unsettled.length > 0 && mode === "changed") return waitForWave(turn, result.unsettled);
+  const next = result?.wavesDone ?? 0;
+  const wave = waves[next];
+  if (wave === undefined) return undefined;
+  const objects = wave.flat();
+  const effect: Effect = {
+    kind: "apply",
+    stage: goal.stage,
+    identity,
+    as,
+    objects,
+    renderHash: render.hash,
+    wave: next,
+    mode,
+  };
+  return { kind: "do", effect, requires: requirements(turn, objects.map((object) => object.id), mode) };
+}
+
+/** E1, E3 and E5 as records the driver checks before the effect. */
+function requirements(turn: Turn, ids: readonly string[], mode: "changed" | "steady"): readonly RecordKey[] {
+  const { goal, identity, plan } = turn;
+  const keys: RecordKey[] = [{ kind: "finalizer" }, { kind: "inventory", stage: goal.stage, ids }];
+  if (mode === "steady") return keys;
+  const earlier = plan.goals.stages
+    .filter((other) => other.index < goal.index && other.content === "pin" && other.identity !== undefined)
+    .flatMap((other) => (other.identity === undefined ? [] : [{ stage: other.stage, identity: other.identity }]));
+  return [...keys, { kind: "entered", stage: goal.stage, identity }, { kind: "earlierStagesReady", stages: earlier }];
+}
+
+function currentResult(turn: Turn): StageResult | undefined {
+  const result = turn.state.results.stages.get(turn.goal.stage);
+  return result !== undefined && result.renderHash === turn.render.hash && sameIdentity(result.identity, turn.identity)
+    ? result
+    : undefined;
+}
+
+function recreatingWait(turn: Turn, result: StageResult): readonly Waiting[] {
+  return result.recreating.map((id) => ({
+    kind: "",
+    namespace: "",
+    name: id,
+    status: "Terminating",
+    message: "is deleted to be created anew",
+  }));
+}
+
+/** A wave others build on is not there yet: look again soon, for at most a minute. */
+function waitForWave(turn: Turn, waiting: readonly Waiting[]): Step {
+  const { state, goal } = turn;
+  const started = state.memory.waveStarted.get(goal.stage) ?? state.elapsed;
+  const limitMs = waiting.some((object) => object.status === "Terminating")
+    ? verifyTimeoutMs(turn.plan.spec, turn.stage)
+    : waveTimeoutMs;
+  if (state.elapsed - started >= limitMs)
+    return endFailed(
+      state,
+      stageFailure({ name: goal.stage, operation: "apply", cause: `not ready in time: ${describeWaiting(waiting)}` }),
+    );
+  const spent = state.elapsed - started;
+  return {
+    kind: "park",
+    wakes: [{ kind: "at", elapsed: state.elapsed + Math.min(2_000, Math.max(waveLookMs, spent / 4)) }],
+    remember: { waveStarted: withKey(state.memory.waveStarted, goal.stage, started), run: runMemory(turn) },
+  };
+}
+
+function readinessOf(turn: Turn): ReadinessFact | Extract<Step, { kind: "need" }> {
+  const key = { kind: "readiness", stage: turn.goal.stage, identity: turn.identity } as const;
+  const fact = factOf(turn.state, key);
+  if (fact === undefined) return { kind: "need", facts: [key] };
+  if (fact.kind === "failed")
+    return { kind: "failed", cause: fact.failure.message, authorization: fact.failure.reason === "RBACDenied" };
+  if (fact.kind !== "readiness") throw new TypeError("the readiness fact is of another kind");
+  return fact.readiness;
+}
+
+function verifyFailure(turn: Turn, readiness: Extract<ReadinessFact, { kind: "failed" }>): ReturnType<typeof stageFailure> {
+  return stageFailure(
+    { name: turn.goal.stage, operation: "verify", cause: readiness.cause },
+    readiness.authorization ? "authorization" : "ordinary",
+  );
+}
+
+/** Phase `Ready`, with everything that became true since the stage was begun. */
+function becomeReady(turn: Turn): Step | Passed {
+  if (turn.entry?.phase === "Ready" && !turn.rerendered) return passed;
+  return record(
+    turn,
+    { ...acceptedFields(turn), phase: "Ready", message: undefined, waitingFor: undefined },
+    {
+      ...rememberRender(turn),
+      verifyStarted: withoutKey(turn.state.memory.verifyStarted, turn.goal.stage),
+      notReadySince: withoutKey(turn.state.memory.notReadySince, turn.goal.stage),
+      run: runMemory(turn),
+    },
+  );
+}
+
+/** Set once every object of the stage was accepted, and by nothing else. */
+function acceptedFields(turn: Turn): Partial<Record<keyof StageStatus, never>> & {
+  readonly appliedRevision: string;
+  readonly appliedDigest: string | undefined;
+  readonly entriesCount: number;
+  readonly shards: number;
+} {
+  const recorded = turn.state.stored.inventory.get(turn.goal.stage);
+  return {
+    appliedRevision: turn.identity.revision,
+    appliedDigest: turn.identity.digest,
+    entriesCount: recorded?.entries.length ?? 0,
+    shards: recorded?.shards ?? 0,
+  };
+}
+
+function rememberRender(turn: Turn): { readonly renderHashes: ReadonlyMap<string, string> } {
+  return { renderHashes: withKey(turn.state.memory.renderHashes, turn.goal.stage, turn.render.hash) };
+}
+
+/** Applied and waiting: parked until something changes or the clock is out (spec 20 §9.5). */
+function waitForReadiness(turn: Turn, readiness: Extract<ReadinessFact, { kind: "waiting" }>): Step {
+  const { state, plan, goal, stage } = turn;
+  const started = state.memory.verifyStarted.get(goal.stage) ?? state.elapsed;
+  const verifyStarted = withKey(state.memory.verifyStarted, goal.stage, started);
+  const timeoutMs = verifyTimeoutMs(plan.spec, stage);
+  if (state.elapsed - started < timeoutMs)
+    return {
+      kind: "park",
+      wakes: [readinessWake(turn), { kind: "at", elapsed: started + timeoutMs }],
+      remember: { verifyStarted, run: runMemory(turn) },
+    };
+  const what = describeWaiting(readiness.objects);
+  const onTimeout = stage.onTimeout ?? plan.spec.onTimeout ?? "Hold";
+  if (readiness.stuck || onTimeout === "Rollback")
+    return endFailed(
+      state,
+      stageFailure({
+        name: goal.stage,
+        operation: "verify",
+        cause: `not ready within ${formatDuration(timeoutMs)}: ${what}`,
+      }),
+      [readinessWake(turn)],
+    );
+  return endProgressing(state, {
+    message:
+      `stage "${goal.stage}" is applied and still becoming ready: ${what} (waited ${formatDuration(timeoutMs)}: ` +
+      `stage readyChecks.timeout, else stages[].timeout, else spec.timeout)`,
+    wakes: [readinessWake(turn), { kind: "at", elapsed: state.elapsed + retryMs(plan.spec, state.options.defaultIntervalMs) }],
+    remember: { verifyStarted },
+  });
+}
+
+function readinessWake(turn: Turn): Wake {
+  return { kind: "readiness", stage: turn.goal.stage, identity: turn.identity, as: turn.as };
+}
+
+/** Up to ten objects with what holds each, in a stable order. */
+function describeWaiting(waiting: readonly Waiting[]): string {
+  const named = waiting.map((object) => {
+    const name = object.namespace === "" ? object.name : `${object.namespace}/${object.name}`;
+    const detail = object.message === "" ? object.status : `${object.status}, ${object.message}`;
+    return `${object.kind === "" ? "" : `${object.kind} `}${name} (${detail})`;
+  });
+  const shown = named.slice(0, 10);
+  return named.length > shown.length ? `${shown.join("; ")}; and ${named.length - shown.length} more` : shown.join("; ");
+}
+
+function runMemory(turn: Turn): PassState["memory"]["run"] {
+  return { generation: turn.state.snapshot.generation, pins: turn.plan.pins, state: "running" };
+}
+
+function record(
+  turn: Turn,
+  change: Parameters<typeof withStage>[2],
+  remember: NonNullable<Extract<Step, { kind: "record" }>["remember"]>,
+): Step {
+  const { state, plan, goal } = turn;
+  const base = { ...state.stored.status, stages: orderedStages(plan.spec, state.stored.status) };
+  return { kind: "record", write: { kind: "status", status: withStage(base, goal.stage, change) }, remember };
+}
+
+function withKey<Value>(map: ReadonlyMap<string, Value>, key: string, value: Value): ReadonlyMap<string, Value> {
+  return new Map(map).set(key, value);
+}
+
+function withoutKey<Value>(map: ReadonlyMap<string, Value>, key: string): ReadonlyMap<string, Value> {
+  if (!map.has(key)) return map;
+  const copy = new Map(map);
+  copy.delete(key);
+  return copy;
+}
+

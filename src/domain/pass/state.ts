@@ -1,0 +1,247 @@
+import type { StageSet, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
+import type { Failure } from "../failure.ts";
+import type { ArtifactIdentity, Pin } from "../pins.ts";
+import type { RenderedObject } from "../rendered.ts";
+
+/**
+ * Whom requests to a cluster are made as: a ServiceAccount of the StageSet's namespace, or the controller itself
+ * (spec 50 §1).
+ */
+export type Identity = { readonly kind: "controller" } | { readonly kind: "serviceAccount"; readonly name: string };
+
+export function identityKey(identity: Identity): string {
+  return identity.kind === "controller" ? "controller" : `serviceAccount/${identity.name}`;
+}
+
+/** What a stage recorded in its StageInventory shards. */
+export interface RecordedStage {
+  readonly stage: string;
+  readonly position: number;
+  readonly entries: readonly RecordedEntry[];
+  readonly shards: number;
+  /** The ServiceAccount that applied the stage; absent: see spec 50 §1.1 rule 3. */
+  readonly serviceAccount: string | undefined;
+}
+export interface RecordedEntry {
+  readonly id: string;
+  readonly version: string;
+}
+
+/** What the API server acknowledged; nothing else may allow an effect. */
+export interface Stored {
+  readonly generation: number;
+  readonly hasFinalizer: boolean;
+  readonly status: StageSetStatus;
+  readonly inventory: ReadonlyMap<string, RecordedStage>;
+}
+
+/** The spec one pass works on. */
+export interface Snapshot {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly generation: number;
+  /** Epoch ms of the deletionTimestamp. */
+  readonly deletedAt: number | undefined;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly spec: StageSetSpec | undefined;
+  /** Why `spec` cannot be run: schema and rule violations in one text. */
+  readonly invalid: string | undefined;
+  readonly stored: StageSet["status"];
+}
+
+/** Settings of the process that decisions depend on. */
+export interface EngineOptions {
+  readonly defaultIntervalMs: number;
+  readonly crossNamespace: "allowed" | "refused";
+  readonly requireServiceAccount: boolean;
+  readonly defaultServiceAccount: string | undefined;
+  readonly maxTeardownWaitMs: number;
+  /** Ends Ready messages that need one; undefined = no link. Takes the reason. */
+  readonly runbookLink: (reason: string) => string | undefined;
+}
+
+/** A fact to read. Its key names the identity that reads it, so nothing read as one is ever served to another. */
+export type FactKey =
+  | { readonly kind: "dependencies" }
+  | { readonly kind: "pins" }
+  | { readonly kind: "expressions" }
+  | { readonly kind: "connection"; readonly identity: Identity }
+  | {
+      readonly kind: "render";
+      readonly stage: string;
+      readonly identity: ArtifactIdentity;
+      readonly pin: Pin | undefined;
+      /** `stage`: read again when the stage's turn has come (spec 20 step 19). */
+      readonly at: "preflight" | "stage";
+    }
+  | { readonly kind: "readiness"; readonly stage: string; readonly identity: ArtifactIdentity }
+  | { readonly kind: "recovery"; readonly stages: readonly string[] }
+  /** Whether the StageSet's own namespace is being deleted. */
+  | { readonly kind: "namespace" };
+
+export function factName(key: FactKey): string {
+  switch (key.kind) {
+    case "connection":
+      return `connection ${identityKey(key.identity)}`;
+    case "render":
+      return `render ${key.at} ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
+    case "readiness":
+      return `readiness ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
+    case "recovery":
+      return "recovery";
+    default:
+      return key.kind;
+  }
+}
+
+/** One stage's objects at one artifact, or why there are none. */
+export type RenderFact =
+  | {
+      readonly kind: "rendered";
+      readonly objects: readonly RenderedObject[];
+      /** Over all objects in order: equal hashes, equal renders. */
+      readonly hash: string;
+      readonly substitutionDigest: string;
+    }
+  /** A `substituteFrom` object that an earlier stage may still create is missing (spec 20 step 15). */
+  | { readonly kind: "postponed"; readonly failure: Failure }
+  /** No source has the content of an identity that is not the pinned one (spec 40 §1). */
+  | { readonly kind: "unobtainable"; readonly why: string }
+  | { readonly kind: "failed"; readonly failure: Failure };
+
+/** One object a stage waits for. */
+export interface Waiting {
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly status: string;
+  readonly message: string;
+}
+
+/** Everything a stage waits for, judged together (spec 20 §9.1). */
+export type ReadinessFact =
+  | { readonly kind: "ready" }
+  | { readonly kind: "failed"; readonly cause: string; readonly authorization: boolean }
+  | {
+      readonly kind: "waiting";
+      readonly objects: readonly Waiting[];
+      /** An expression is neither current nor in progress: at the end of the clock the stage fails. */
+      readonly stuck: boolean;
+    };
+
+export type Fact =
+  | { readonly kind: "dependencies"; readonly unmet: Failure | undefined }
+  | { readonly kind: "pins"; readonly pins: readonly Pin[] }
+  | { readonly kind: "expressions"; readonly invalid: string | undefined }
+  | { readonly kind: "connection" }
+  | { readonly kind: "render"; readonly render: RenderFact }
+  | { readonly kind: "readiness"; readonly readiness: ReadinessFact }
+  | {
+      readonly kind: "recovery";
+      /** What carries our labels in the target, by stage. */
+      readonly found: ReadonlyMap<string, readonly RecordedEntry[]>;
+      /** Kinds that could not be listed. */
+      readonly unlisted: readonly string[];
+    }
+  | { readonly kind: "namespace"; readonly terminating: boolean }
+  | { readonly kind: "failed"; readonly failure: Failure };
+
+/** What the effects of this pass did to one stage. */
+export interface StageResult {
+  readonly identity: ArtifactIdentity;
+  readonly renderHash: string;
+  /** Waves whose every object was accepted, counted from the first. */
+  readonly wavesDone: number;
+  /** Objects created or changed. */
+  readonly changed: readonly string[];
+  /** Objects of a wave that others build on, which are not Current yet. */
+  readonly unsettled: readonly Waiting[];
+  /** Objects the controller recreates, which must be gone first. */
+  readonly recreating: readonly string[];
+  readonly failure: Failure | undefined;
+}
+
+/** What one delete batch came to, per id. */
+export interface DeleteResult {
+  readonly stage: string;
+  readonly gone: readonly string[];
+  readonly pending: readonly PendingDelete[];
+  readonly errors: readonly DeleteError[];
+}
+export interface PendingDelete {
+  readonly id: string;
+  readonly finalizers: readonly string[];
+}
+export interface DeleteError {
+  readonly id: string;
+  readonly kind: "authorization" | "credential" | "other";
+  readonly message: string;
+}
+
+/** What this pass has done so far; kept over a write conflict, dropped at a wake. */
+export interface Results {
+  readonly stages: ReadonlyMap<string, StageResult>;
+  /** The last batch per stage. */
+  readonly deletes: ReadonlyMap<string, DeleteResult>;
+  /** A record could not be written for another cause than a conflict. */
+  readonly recordFailure: Failure | undefined;
+}
+
+/**
+ * Hints that outlive a pass in this process. Losing them costs time, never safety: losing `run` means new pins, hence a
+ * new target.
+ */
+export interface Memory {
+  readonly run: RunMemory | undefined;
+  /** Consecutive failures at the target named by `failedTarget`. */
+  readonly failures: number;
+  readonly failedTarget: string | undefined;
+  /** When a stage's verify clock started, monotonic ms. */
+  readonly verifyStarted: ReadonlyMap<string, number>;
+  /** When a deployed stage was first seen not ready, monotonic ms. */
+  readonly notReadySince: ReadonlyMap<string, number>;
+  /** Render hash of each stage as last applied. */
+  readonly renderHashes: ReadonlyMap<string, string>;
+  /** When the first object of a wave that must be Current was applied, monotonic ms, by stage. */
+  readonly waveStarted: ReadonlyMap<string, number>;
+  /** When a stage's deletes started, monotonic ms. */
+  readonly deletesStarted: ReadonlyMap<string, number>;
+  readonly handledRequest: string | undefined;
+}
+
+/** Pins of a run that makes progress. */
+export interface RunMemory {
+  readonly generation: number;
+  readonly pins: readonly Pin[];
+  readonly state: "running" | "parked";
+}
+
+export const emptyMemory: Memory = {
+  run: undefined,
+  failures: 0,
+  failedTarget: undefined,
+  verifyStarted: new Map(),
+  notReadySince: new Map(),
+  renderHashes: new Map(),
+  waveStarted: new Map(),
+  deletesStarted: new Map(),
+  handledRequest: undefined,
+};
+
+/** Why the pass runs: `time` covers every timer, `readiness` a wait that may be over. */
+export type Cause = "spec" | "annotation" | "source" | "dependency" | "inventory" | "readiness" | "time" | "start";
+
+export interface PassState {
+  readonly snapshot: Snapshot;
+  readonly stored: Stored;
+  readonly facts: ReadonlyMap<string, Fact>;
+  readonly results: Results;
+  readonly memory: Memory;
+  readonly causes: ReadonlySet<Cause>;
+  readonly options: EngineOptions;
+  /** Epoch ms. */
+  readonly now: number;
+  /** Monotonic ms. */
+  readonly elapsed: number;
+}

@@ -1,0 +1,114 @@
+import type { StageSetStatus } from "../../api/stage-set.ts";
+import type { ReadyReason } from "../../api/reasons.ts";
+import type { Failure } from "../failure.ts";
+import type { ArtifactIdentity, Pin } from "../pins.ts";
+import type { RenderedObject } from "../rendered.ts";
+import type { ReadyState } from "../status.ts";
+import type { FactKey, Identity, Memory, RecordedEntry, Waiting } from "./state.ts";
+
+/**
+ * What the driver does next. `need`: read facts. `record`: have a record acknowledged. `do`: one bounded effect, refused
+ * unless every required record is acknowledged. `park`: give the worker back until a wake. `end`: the pass has an outcome.
+ */
+export type Step =
+  | { readonly kind: "need"; readonly facts: readonly FactKey[] }
+  | { readonly kind: "record"; readonly write: Write; readonly remember?: Partial<Memory> }
+  | { readonly kind: "do"; readonly effect: Effect; readonly requires: readonly RecordKey[] }
+  | { readonly kind: "park"; readonly wakes: readonly Wake[]; readonly remember: Partial<Memory> }
+  | { readonly kind: "end"; readonly outcome: Outcome };
+
+/** A record in Kubernetes. Only the journal writes these. */
+export type Write =
+  | { readonly kind: "status"; readonly status: StageSetStatus }
+  | {
+      readonly kind: "inventory";
+      readonly stage: string;
+      readonly position: number;
+      readonly entries: readonly RecordedEntry[];
+      /** Undefined: applied as the controller. */
+      readonly serviceAccount: string | undefined;
+    }
+  /** Every shard of a stage that left the spec and holds nothing any more. */
+  | { readonly kind: "inventoryRemoval"; readonly stage: string }
+  | { readonly kind: "finalizer"; readonly change: "add" }
+  | { readonly kind: "finalizer"; readonly change: "remove"; readonly forced: ForcedDrop | undefined };
+
+/** The finalizer is dropped although objects may remain (spec 20 §12.7). */
+export interface ForcedDrop {
+  readonly reason: "timed_out" | "permanent" | "unauthorized";
+  /** Since the deletion was asked for, ms. */
+  readonly elapsedMs: number;
+  readonly lastError: string;
+  readonly remaining: readonly string[];
+}
+
+/** What must be acknowledged before an effect. */
+export type RecordKey =
+  | { readonly kind: "finalizer" }
+  /** E1: every id the effect may write is in the stage's inventory. */
+  | { readonly kind: "inventory"; readonly stage: string; readonly ids: readonly string[] }
+  /** The stage is on record as having begun this identity. */
+  | { readonly kind: "entered"; readonly stage: string; readonly identity: ArtifactIdentity }
+  /** E3: every stage before this one is on record as Ready at what it is driven to. */
+  | {
+      readonly kind: "earlierStagesReady";
+      readonly stages: readonly { readonly stage: string; readonly identity: ArtifactIdentity }[];
+    };
+
+export type Effect =
+  | {
+      readonly kind: "apply";
+      readonly stage: string;
+      readonly identity: ArtifactIdentity;
+      readonly as: Identity;
+      readonly objects: readonly RenderedObject[];
+      readonly renderHash: string;
+      /** Index of the wave to apply. */
+      readonly wave: number;
+      /** `changed`: dry runs decide what to write. `steady`: one read proves an unchanged object. */
+      readonly mode: "changed" | "steady";
+    }
+  | {
+      readonly kind: "delete";
+      readonly stage: string;
+      /** Tried in order: a refusal by the first is tried once more as the next (spec 50 §1.6). */
+      readonly as: readonly Identity[];
+      readonly entries: readonly RecordedEntry[];
+      readonly purpose: "prune" | "teardown";
+    };
+
+/** What runs the key again. Any trigger of spec 20 §1 does so too. */
+export type Wake =
+  | { readonly kind: "at"; /** Monotonic ms. */ readonly elapsed: number }
+  /** Something the stage waits for may have changed its verdict. */
+  | { readonly kind: "readiness"; readonly stage: string; readonly identity: ArtifactIdentity; readonly as: Identity };
+
+export interface Outcome {
+  /** Undefined: the object is gone or going, nothing is said about it. */
+  readonly ready: ReadyState | undefined;
+  /** Delay until the next look, ms before jitter; undefined for Suspended and for gone objects. */
+  readonly next: { readonly afterMs: number; readonly jitter: number } | undefined;
+  readonly wakes: readonly Wake[];
+  readonly remember: Partial<Memory>;
+  readonly failure: Failure | undefined;
+  readonly events: readonly PassEvent[];
+  /** Stages applied and verified in this pass. */
+  readonly verified: readonly string[];
+}
+
+/** An Event beside those a Ready change brings. */
+export interface PassEvent {
+  readonly type: "Normal" | "Warning";
+  readonly reason: string;
+  readonly note: string;
+  /** Said once per value of this key. */
+  readonly once: string | undefined;
+}
+
+/** The waitingFor list of a stage: what a parked stage waits for, at most ten (spec 10 §5.5). */
+export interface StageWait {
+  readonly stage: string;
+  readonly objects: readonly Waiting[];
+}
+
+export type { ReadyReason, Pin };

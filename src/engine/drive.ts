@@ -1,0 +1,206 @@
+import { nextStep } from "../domain/pass/next-step.ts";
+import { missingRecord } from "../domain/pass/records.ts";
+import {
+  factName,
+  type Cause,
+  type Fact,
+  type FactKey,
+  type Memory,
+  type PassState,
+  type Results,
+  type Snapshot,
+} from "../domain/pass/state.ts";
+import type { Effect, Outcome, Step, Wake, Write } from "../domain/pass/step.ts";
+import { readyCondition } from "../domain/status.ts";
+import type { KubeObject } from "../lib/kube-object.ts";
+import { KubeError } from "../kube/error.ts";
+import { runEffect } from "./effects/effect.ts";
+import type { Engine } from "./engine.ts";
+import { readFact } from "./facts/fact.ts";
+import type { StageSetKey } from "./journal.ts";
+import { describeRecordFailure } from "./record-failure.ts";
+import { announceReady, createPassReport, type PassReport } from "./report.ts";
+import type { Session } from "./session.ts";
+
+/** How a pass left the worker. */
+export type PassEnd =
+  /** Nothing more is known of the key. */
+  | { readonly kind: "gone" }
+  | { readonly kind: "parked"; readonly wakes: readonly Wake[] }
+  | { readonly kind: "ended"; readonly outcome: Outcome };
+
+/** A pass that asks more often than this is a bug: it stops instead of spinning. */
+const mostSteps = 20_000;
+/** A status write refused with 409 is derived anew at most this often (spec 20 §11). */
+const mostConflicts = 5;
+
+/** The spec changed, or a source moved on, under the pass: start again at step 1. */
+export class StartOver extends Error {
+  override name = "StartOver";
+}
+
+/** One pass in the making. `results` survive a write conflict, never a new snapshot. */
+interface Pass {
+  readonly key: StageSetKey;
+  readonly session: Session;
+  readonly snapshot: Snapshot;
+  readonly causes: ReadonlySet<Cause>;
+  readonly facts: Map<string, Fact>;
+  results: Results;
+  readonly report: PassReport;
+}
+
+/**
+ * Runs one pass: ask the pure core for the next step, do that one thing, ask again. Never waits: `parked` gives the
+ * worker back, and the wakes bring the key here again.
+ *
+ * @throws the signal's reason at a safe point, when the process stops or the lease is lost
+ * @throws {KubeError} when a record cannot be written: the caller backs off
+ */
+export async function runPass(
+  engine: Engine,
+  request: {
+    readonly key: StageSetKey;
+    readonly causes: ReadonlySet<Cause>;
+    readonly snapshotOf: (object: KubeObject) => Snapshot;
+    readonly signal: AbortSignal;
+  },
+): Promise<PassEnd> {
+  const { key, signal } = request;
+  const session = engine.session(key);
+  for (let restarts = 0; ; restarts++) {
+    const object = engine.journal.object(key);
+    if (object === undefined) return { kind: "gone" };
+    const pass: Pass = {
+      key,
+      session,
+      snapshot: request.snapshotOf(object),
+      causes: request.causes,
+      facts: new Map(),
+      results: { stages: new Map(), deletes: new Map(), recordFailure: undefined },
+      report: createPassReport(),
+    };
+    try {
+      return await drive(engine, pass, signal);
+    } catch (error) {
+      if (!(error instanceof StartOver) || restarts >= mostConflicts) throw error;
+      pass.report.flush(engine, pass);
+    }
+  }
+}
+
+async function drive(engine: Engine, pass: Pass, signal: AbortSignal): Promise<PassEnd> {
+  let conflicts = 0;
+  for (let steps = 0; steps < mostSteps; steps++) {
+    signal.throwIfAborted();
+    const object = engine.journal.object(pass.key);
+    if (object === undefined) return { kind: "gone" };
+    if (hasMoved(object, pass.snapshot)) throw new StartOver();
+    const step = nextStep(stateOf(engine, pass, object));
+    switch (step.kind) {
+      case "need":
+        await readFacts(engine, pass, step.facts, signal);
+        break;
+      case "record": {
+        const result = await writeRecord(engine, pass, { object, write: step.write }, signal);
+        if (result === "gone") return { kind: "gone" };
+        if (result === "acknowledged") remember(pass.session, step.remember);
+        else if (++conflicts > mostConflicts) throw new KubeError(conflictError(pass.key));
+        break;
+      }
+      case "do":
+        await act(engine, pass, { object, step }, signal);
+        break;
+      case "park":
+        remember(pass.session, step.remember);
+        pass.report.flush(engine, pass);
+        return { kind: "parked", wakes: step.wakes };
+      case "end":
+        remember(pass.session, step.outcome.remember);
+        pass.report.end(engine, pass, step.outcome);
+        return { kind: "ended", outcome: step.outcome };
+    }
+  }
+  throw new Error(`the pass over "${pass.key.namespace}/${pass.key.name}" does not end`);
+}
+
+function stateOf(engine: Engine, pass: Pass, object: KubeObject): PassState {
+  return {
+    snapshot: pass.snapshot,
+    stored: engine.journal.stored(object),
+    facts: pass.facts,
+    results: pass.results,
+    memory: pass.session.memory,
+    causes: pass.causes,
+    options: engine.options,
+    now: engine.clock.now(),
+    elapsed: engine.clock.monotonic(),
+  };
+}
+
+/** E8: deletion and a new generation (a change of suspension is one) take effect between two steps. */
+function hasMoved(object: KubeObject, snapshot: Snapshot): boolean {
+  return (
+    object.metadata.uid !== snapshot.uid ||
+    (object.metadata.generation ?? 0) !== snapshot.generation ||
+    (object.metadata.deletionTimestamp !== undefined) !== (snapshot.deletedAt !== undefined)
+  );
+}
+
+async function readFacts(engine: Engine, pass: Pass, keys: readonly FactKey[], signal: AbortSignal): Promise<void> {
+  const read = await Promise.all(
+    keys.map(async (key) => ({ name: factName(key), fact: await readFact(engine, pass, key, signal) })),
+  );
+  for (const { name, fact } of read) pass.facts.set(name, fact);
+}
+
+async function writeRecord(
+  engine: Engine,
+  pass: Pass,
+  { object, write }: { readonly object: KubeObject; readonly write: Write },
+  signal: AbortSignal,
+): Promise<"acknowledged" | "conflict" | "gone"> {
+  try {
+    const result = await engine.journal.write(object, write, signal);
+    if (result !== "acknowledged") return result;
+    if (write.kind === "status") announceReady(engine, pass, readyCondition(write.status));
+    if (write.kind === "finalizer" && write.change === "remove" && write.forced !== undefined)
+      engine.reports.teardownForced(pass.key, write.forced);
+    return result;
+  } catch (error) {
+    const failure = describeRecordFailure(write, error);
+    if (failure === undefined) throw error;
+    pass.results = { ...pass.results, recordFailure: failure };
+    return "acknowledged";
+  }
+}
+
+/** Runs an effect, unless something it rests on is not on record: that would be a bug in the core. */
+async function act(
+  engine: Engine,
+  pass: Pass,
+  { object, step }: { readonly object: KubeObject; readonly step: Extract<Step, { kind: "do" }> },
+  signal: AbortSignal,
+): Promise<void> {
+  const missing = missingRecord(engine.journal.stored(object), step.requires);
+  if (missing !== undefined) throw new Error(`refused to ${step.effect.kind} stage "${step.effect.stage}": ${missing}`);
+  pass.results = await runEffect(engine, pass, step.effect, signal);
+  for (const name of invalidated(pass.facts, step.effect)) pass.facts.delete(name);
+}
+
+/** Facts an effect makes old: what its stage waits for. */
+function invalidated(facts: ReadonlyMap<string, Fact>, effect: Effect): readonly string[] {
+  return [...facts.keys()].filter((name) => name.startsWith(`readiness ${effect.stage} `));
+}
+
+function remember(session: Session, change: Partial<Memory> | undefined): void {
+  if (change === undefined) return;
+  session.memory = { ...session.memory, ...change };
+  if (session.memory.run === undefined) session.renders.clear();
+}
+
+function conflictError(key: StageSetKey): ConstructorParameters<typeof KubeError>[0] {
+  return { reason: "Conflict", message: `Cannot write the status of "${key.namespace}/${key.name}": others keep changing it` };
+}
+
+export type { Pass };

@@ -1,0 +1,57 @@
+import type { ArtifactStore } from "../source/artifact-store.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Random } from "../lib/random.ts";
+import type { Logger } from "../lib/telemetry.ts";
+import type { ComputePool } from "../compute/pool.ts";
+import type { AccessProvider } from "../identity/access.ts";
+import type { DependencyView } from "../domain/dependencies.ts";
+import type { EngineOptions } from "../domain/pass/state.ts";
+import type { ForcedDrop } from "../domain/pass/step.ts";
+import type { Cel } from "./facts/cel.ts";
+import type { RenderCache } from "./facts/render-cache.ts";
+import type { Journal, StageSetKey } from "./journal.ts";
+import type { Observer } from "./observer.ts";
+import type { Session } from "./session.ts";
+
+/** An Event about a StageSet. Emission never fails or delays a pass. */
+export interface Announcement {
+  readonly type: "Normal" | "Warning";
+  readonly reason: string;
+  readonly note: string;
+}
+
+/** What the outside learns of passes; each call returns at once. */
+export interface Reports {
+  event(key: StageSetKey, uid: string, event: Announcement): void;
+  stageApplied(key: StageSetKey, stage: string): void;
+  driftCorrected(key: StageSetKey, stage: string, objects: number): void;
+  teardownForced(key: StageSetKey, drop: ForcedDrop): void;
+  /** Duration of one phase of a stage, seconds. */
+  phase(phase: "fetch" | "build" | "apply" | "wait" | "prune", seconds: number): void;
+}
+
+/** Everything a pass works with. Built once in `main/`. */
+export interface Engine {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly options: EngineOptions;
+  readonly access: AccessProvider;
+  readonly journal: Journal;
+  readonly artifacts: ArtifactStore;
+  readonly compute: ComputePool;
+  readonly cel: Cel;
+  readonly renders: RenderCache;
+  readonly observer: Observer;
+  readonly reports: Reports;
+  /** StageSets of any namespace, for `dependsOn`: undefined when there is none or it cannot be read. */
+  readonly dependency: (
+    key: StageSetKey,
+    o: { readonly signal: AbortSignal },
+  ) => Promise<DependencyView | undefined>;
+  /** StageSets of the namespace that act as this ServiceAccount. */
+  readonly sharers: (namespace: string, serviceAccountName: string) => number;
+  /** Another StageSet of the same target that records this id (spec 20 §8.3). */
+  readonly recordedElsewhere: (key: StageSetKey, id: string) => boolean;
+  readonly session: (key: StageSetKey) => Session;
+}

@@ -1,0 +1,39 @@
+import { failure } from "../../domain/failure.ts";
+import type { Fact, Identity } from "../../domain/pass/state.ts";
+import { KubeError } from "../../kube/error.ts";
+import { isAuthorizationRefusal } from "../../kube/refusal.ts";
+import { IdentityError } from "../../identity/identity-error.ts";
+import type { Access } from "../../identity/access.ts";
+import type { Pass } from "../drive.ts";
+import type { Engine } from "../engine.ts";
+
+/** The access of one identity of the StageSet's namespace. */
+export function accessOf(engine: Engine, namespace: string, identity: Identity, signal: AbortSignal): Promise<Access> {
+  return engine.access.access(
+    identity.kind === "controller" ? "controller" : { namespace, serviceAccountName: identity.name },
+    { signal },
+  );
+}
+
+/** Proves that the identity can be assumed: its token is minted, or already held. */
+export async function readConnection(
+  engine: Engine,
+  pass: Pass,
+  identity: Identity,
+  signal: AbortSignal,
+): Promise<Fact> {
+  try {
+    const access = await accessOf(engine, pass.key.namespace, identity, signal);
+    await access.connect(signal);
+    return { kind: "connection" };
+  } catch (error) {
+    if (error instanceof IdentityError && error.reason === "OwnServiceAccount")
+      return { kind: "failed", failure: failure("RBACDenied", error.message) };
+    if (!(error instanceof KubeError) && !(error instanceof IdentityError)) throw error;
+    const denied = isAuthorizationRefusal(error instanceof IdentityError ? error.cause : error);
+    return {
+      kind: "failed",
+      failure: failure(denied ? "RBACDenied" : "StageFailed", error.message),
+    };
+  }
+}

@@ -1,0 +1,48 @@
+import type { Fact, FactKey } from "../../domain/pass/state.ts";
+import type { Pass } from "../drive.ts";
+import type { Engine } from "../engine.ts";
+import { namespaces } from "../resources.ts";
+import { getRequest } from "../../kube/request.ts";
+import { KubeError } from "../../kube/error.ts";
+import { at } from "../../lib/json.ts";
+import { readConnection } from "./connection.ts";
+import { readDependencies } from "./dependencies.ts";
+import { checkExpressions } from "./expressions.ts";
+import { readPins } from "./pins.ts";
+import { readReadiness } from "./readiness.ts";
+import { recoverInventory } from "./recovery.ts";
+import { readRender } from "./render.ts";
+
+/** Reads one fact. A refusal or loss becomes a `failed` fact, which the core turns into an outcome. */
+export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal: AbortSignal): Promise<Fact> {
+  switch (key.kind) {
+    case "dependencies":
+      return readDependencies(engine, pass, signal);
+    case "pins":
+      return readPins(engine, pass, signal);
+    case "expressions":
+      return checkExpressions(engine, pass, signal);
+    case "connection":
+      return readConnection(engine, pass, key.identity, signal);
+    case "render":
+      return readRender(engine, pass, key, signal);
+    case "readiness":
+      return readReadiness(engine, pass, key, signal);
+    case "recovery":
+      return recoverInventory(engine, pass, key.stages, signal);
+    case "namespace":
+      return readNamespace(engine, pass, signal);
+  }
+}
+
+/** Unreadable counts as not terminating: the finalizer then waits for the longer bound. */
+async function readNamespace(engine: Engine, pass: Pass, signal: AbortSignal): Promise<Fact> {
+  try {
+    const request = getRequest(namespaces, { name: pass.key.namespace });
+    const namespace = await engine.access.controller.client.send(request, { signal });
+    return { kind: "namespace", terminating: at(namespace, "metadata", "deletionTimestamp") !== undefined };
+  } catch (error) {
+    if (!(error instanceof KubeError)) throw error;
+    return { kind: "namespace", terminating: error.reason === "NotFound" };
+  }
+}

@@ -1,0 +1,236 @@
+import type { Stage } from "../../api/stage-set.ts";
+import { describeObject, type ObjectId } from "../../domain/object-id.ts";
+import { stageIdentity } from "../../domain/pass/plan.ts";
+import type { Fact, FactKey, ReadinessFact, Waiting } from "../../domain/pass/state.ts";
+import type { Readiness } from "../../domain/readiness/readiness.ts";
+import { splitApiVersion, type KubeObject } from "../../lib/kube-object.ts";
+import type { Access } from "../../identity/access.ts";
+import { KubeError } from "../../kube/error.ts";
+import { getRequest, type ApiResource } from "../../kube/request.ts";
+import { isAuthorizationRefusal } from "../../kube/refusal.ts";
+import type { Pass } from "../drive.ts";
+import type { Engine } from "../engine.ts";
+import { asKubeObject } from "../journal.ts";
+import type { Followed } from "../observer.ts";
+import { waitsForFirstConsumer } from "./storage-class.ts";
+import { accessOf } from "./connection.ts";
+import { judgeExpressions } from "./ready-expressions.ts";
+
+type ReadinessKey = Extract<FactKey, { kind: "readiness" }>;
+
+/** A state older than this is read again unless a watch vouches for it, ms; half the promise of spec 20 §9.6. */
+const freshMs = 900;
+
+/** One object the stage waits for, or an expression reads. */
+export interface Awaited {
+  readonly id: ObjectId;
+  readonly version: string | undefined;
+  /** Its own status counts, not only what expressions say of it. */
+  readonly waitFor: boolean;
+  /** Rendered by the stage, so it carries our labels. */
+  readonly rendered: boolean;
+  /** Some expression is about its kind. */
+  readonly expressed: boolean;
+}
+
+/** Judges everything a stage waits for together (spec 20 §9.1). */
+export async function readReadiness(engine: Engine, pass: Pass, key: ReadinessKey, signal: AbortSignal): Promise<Fact> {
+  const { spec } = pass.snapshot;
+  const stage = spec?.stages.find((candidate) => candidate.name === key.stage);
+  if (spec === undefined || stage === undefined) throw new RangeError(`no stage "${key.stage}" to look at`);
+  const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
+  const access = await accessOf(engine, pass.key.namespace, as, signal);
+  const awaited = await awaitedOf(engine, pass, { stage, key, access }, signal);
+  const looked = await Promise.all(
+    awaited.map(async (each) => ({ each, seen: await look(engine, pass, { access, awaited: each }, signal) })),
+  );
+  const rules = stage.readyChecks?.exprs ?? [];
+  const expressions = await judgeExpressions(engine.cel, {
+    rules,
+    objects: looked.flatMap(({ each, seen }) => (each.expressed && seen.object !== undefined ? [seen.object] : [])),
+    queue: pass.key.namespace,
+    signal,
+  });
+  return { kind: "readiness", readiness: verdict(looked, expressions) };
+}
+
+function verdict(
+  looked: readonly { readonly each: Awaited; readonly seen: { readonly readiness: Readiness } }[],
+  expressions: { readonly failed: string | undefined; readonly waiting: readonly Waiting[]; readonly stuck: boolean },
+): ReadinessFact {
+  const counted = looked.filter(({ each }) => each.waitFor);
+  const failed = counted.find(({ seen }) => seen.readiness.status === "Failed");
+  if (failed !== undefined)
+    return {
+      kind: "failed",
+      cause: `${describeObject(failed.each.id)} is Failed: ${failed.seen.readiness.message}`,
+      authorization: false,
+    };
+  if (expressions.failed !== undefined) return { kind: "failed", cause: expressions.failed, authorization: false };
+  const objects = counted
+    .filter(({ seen }) => seen.readiness.status !== "Current")
+    .map(({ each, seen }) => ({
+      kind: each.id.kind,
+      namespace: each.id.namespace,
+      name: each.id.name,
+      status: seen.readiness.status,
+      message: seen.readiness.message,
+    }));
+  const waiting = [...objects, ...expressions.waiting];
+  return waiting.length === 0
+    ? { kind: "ready" }
+    : { kind: "waiting", objects: waiting, stuck: expressions.stuck };
+}
+
+/** Applied and kept objects, `checks`, and whatever expressions are about. */
+async function awaitedOf(
+  engine: Engine,
+  pass: Pass,
+  { stage, key, access }: { readonly stage: Stage; readonly key: ReadinessKey; readonly access: Access },
+  signal: AbortSignal,
+): Promise<readonly Awaited[]> {
+  const kinds = new Set(
+    (stage.readyChecks?.exprs ?? []).map((rule) => `${splitApiVersion(rule.apiVersion).group}/${rule.kind}`),
+  );
+  const expressed = (id: ObjectId): boolean => kinds.has(`${id.group}/${id.kind}`);
+  const render = renderOf(pass, key);
+  const awaited: Awaited[] = [];
+  for (const object of render) {
+    if (object.controls.reconcile === "disabled") continue;
+    const waitFor = stage.readyChecks?.disableWait !== true;
+    if (!waitFor && !expressed(object)) continue;
+    awaited.push({ id: object, version: object.version, waitFor, rendered: true, expressed: expressed(object) });
+  }
+  for (const check of stage.readyChecks?.checks ?? []) {
+    const id = await checkId(engine, pass, { check, access }, signal);
+    awaited.push({ id: id.id, version: id.version, waitFor: true, rendered: false, expressed: expressed(id.id) });
+  }
+  return awaited;
+}
+
+function renderOf(pass: Pass, key: ReadinessKey): readonly (ObjectId & RenderedFields)[] {
+  const name = ` ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
+  const fact = pass.facts.get(`render stage${name}`) ?? pass.facts.get(`render preflight${name}`);
+  return fact?.kind === "render" && fact.render.kind === "rendered" ? fact.render.objects : [];
+}
+type RenderedFields = { readonly version: string; readonly controls: { readonly reconcile: "enabled" | "disabled" } };
+
+/** A check's object: namespace defaulted, scope and group from the target (spec 10 §3, KindRef). */
+async function checkId(
+  _engine: Engine,
+  pass: Pass,
+  {
+    check,
+    access,
+  }: {
+    readonly check: { readonly apiVersion?: string; readonly kind: string; readonly name: string; readonly namespace?: string };
+    readonly access: Access;
+  },
+  signal: AbortSignal,
+): Promise<{ readonly id: ObjectId; readonly version: string | undefined }> {
+  const named = check.apiVersion !== undefined && check.apiVersion !== "" ? splitApiVersion(check.apiVersion) : undefined;
+  const resource =
+    named === undefined
+      ? (await access.discovery.preferredFor(check.kind, { signal }))[0]
+      : await access.discovery.find({ ...named, kind: check.kind }, { signal });
+  const namespace = resource?.namespaced === false ? "" : check.namespace || pass.key.namespace;
+  const group = resource?.group ?? named?.group ?? "";
+  return { id: { group, kind: check.kind, namespace, name: check.name }, version: resource?.version ?? named?.version };
+}
+
+interface Seen {
+  readonly readiness: Readiness;
+  readonly object: KubeObject | undefined;
+}
+
+/** What is known of the object if a watch vouches for it or it was just read; else a read under the stage's identity. */
+async function look(
+  engine: Engine,
+  pass: Pass,
+  { access, awaited }: { readonly access: Access; readonly awaited: Awaited },
+  signal: AbortSignal,
+): Promise<Seen> {
+  const { id } = awaited;
+  const known = engine.observer.get(pass.key, access, id);
+  if (known !== undefined && (!awaited.expressed || known.object !== undefined)) {
+    const age = engine.clock.monotonic() - known.seenAt;
+    if (age < freshMs || engine.observer.isLive(pass.key, access, id))
+      return { readiness: known.readiness, object: known.object };
+    // What is Current stays so until a watch or the next steady pass says otherwise.
+    if (known.readiness.status === "Current" && !awaited.expressed && awaited.rendered)
+      return { readiness: known.readiness, object: known.object };
+  }
+  return readObject(engine, pass, { access, awaited }, signal);
+}
+
+async function readObject(
+  engine: Engine,
+  pass: Pass,
+  { access, awaited }: { readonly access: Access; readonly awaited: Awaited },
+  signal: AbortSignal,
+): Promise<Seen> {
+  const { id, version } = awaited;
+  let resource: ApiResource | undefined;
+  try {
+    resource = await access.discovery.find({ group: id.group, kind: id.kind, version }, { signal });
+    if (resource === undefined)
+      return unknown(`kind ${id.kind} of group "${id.group}" is not served`, "NotFound");
+    const request = getRequest(resource, { namespace: resource.namespaced ? id.namespace : undefined, name: id.name });
+    const object = asKubeObject(await access.client.send(request, { signal }));
+    engine.observer.note(pass.key, access, id, object, awaited.expressed);
+    const readiness = engine.observer.get(pass.key, access, id)?.readiness ?? unknown("was not read", "Unknown").readiness;
+    if (readiness.status === "InProgress" && (await waitsForFirstConsumer(access, object, signal)))
+      return { readiness: { status: "Current", message: "waits for its first consumer" }, object };
+    return { readiness, object };
+  } catch (error) {
+    if (!(error instanceof KubeError)) throw error;
+    if (error.reason === "NotFound") {
+      engine.observer.note(pass.key, access, id, undefined, awaited.expressed);
+      return unknown("does not exist", "NotFound");
+    }
+    const missing = isAuthorizationRefusal(error) ? `verb "get" is missing: ${error.message}` : error.message;
+    return unknown(`cannot be read: ${missing}`, "Unknown");
+  }
+}
+
+function unknown(message: string, status: "NotFound" | "Unknown"): Seen {
+  return { readiness: { status, message }, object: undefined };
+}
+
+/** What the observer follows while the stage waits; kinds that are always Current need no watch. */
+export async function followedOf(
+  engine: Engine,
+  pass: { readonly key: Pass["key"]; readonly awaited: readonly Awaited[]; readonly access: Access },
+  signal: AbortSignal,
+): Promise<readonly Followed[]> {
+  const followed = await Promise.all(
+    pass.awaited.map(async (awaited): Promise<Followed | undefined> => {
+      const known = engine.observer.get(pass.key, pass.access, awaited.id);
+      const settled = known?.readiness.status === "Current" && alwaysCurrent.has(`${awaited.id.group}/${awaited.id.kind}`);
+      if (settled && !awaited.expressed) return undefined;
+      const resource = await pass.access.discovery.find(
+        { group: awaited.id.group, kind: awaited.id.kind, version: awaited.version },
+        { signal },
+      );
+      return resource === undefined
+        ? undefined
+        : { id: awaited.id, resource, labelled: awaited.rendered, anyChange: awaited.expressed };
+    }),
+  );
+  return followed.flatMap((each) => (each === undefined ? [] : [each]));
+}
+
+/** Kinds whose status says nothing about readiness (spec 20 §9.3). */
+const alwaysCurrent = new Set([
+  "/ConfigMap",
+  "/Secret",
+  "batch/CronJob",
+  "policy/PodDisruptionBudget",
+  "/ServiceAccount",
+  "rbac.authorization.k8s.io/Role",
+  "rbac.authorization.k8s.io/RoleBinding",
+  "rbac.authorization.k8s.io/ClusterRole",
+  "rbac.authorization.k8s.io/ClusterRoleBinding",
+]);
+
+export { awaitedOf };

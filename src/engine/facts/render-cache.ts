@@ -1,0 +1,47 @@
+import type { Built } from "../../build/build-stage.ts";
+
+/**
+ * Renders by everything that went into them, least recently used first to go; concurrent requests for one key share the
+ * build. Bounded by the bytes of the objects' bodies.
+ */
+export interface RenderCache {
+  get(key: string, build: () => Promise<Built>): Promise<Built>;
+}
+
+export function createRenderCache(options: { readonly maxBytes: number }): RenderCache {
+  const kept = new Map<string, { readonly built: Built; readonly bytes: number }>();
+  const building = new Map<string, Promise<Built>>();
+  let bytes = 0;
+  const keep = (key: string, built: Built): void => {
+    const size = built.objects.reduce((sum, object) => sum + object.body.byteLength, 1_000);
+    if (size > options.maxBytes) return;
+    kept.set(key, { built, bytes: size });
+    bytes += size;
+    for (const [oldest, entry] of kept) {
+      if (bytes <= options.maxBytes) break;
+      kept.delete(oldest);
+      bytes -= entry.bytes;
+    }
+  };
+  return {
+    async get(key, build) {
+      const hit = kept.get(key);
+      if (hit !== undefined) {
+        kept.delete(key);
+        kept.set(key, hit);
+        return hit.built;
+      }
+      const running = building.get(key);
+      if (running !== undefined) return running;
+      const started = build();
+      building.set(key, started);
+      try {
+        const built = await started;
+        if (!kept.has(key)) keep(key, built);
+        return built;
+      } finally {
+        building.delete(key);
+      }
+    },
+  };
+}

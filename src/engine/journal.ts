@@ -1,0 +1,239 @@
+import { fieldManager, finalizer } from "../api/keys.ts";
+import type { StageSetStatus } from "../api/stage-set.ts";
+import { planShards, readInventory, type SkippedEntry } from "../domain/inventory.ts";
+import { checkStatus } from "../domain/invariants.ts";
+import type { RecordedStage, Stored } from "../domain/pass/state.ts";
+import type { Write } from "../domain/pass/step.ts";
+import { asObject } from "../lib/json.ts";
+import type { KubeObject } from "../lib/kube-object.ts";
+import type { KubeClient } from "../kube/client.ts";
+import { KubeError } from "../kube/error.ts";
+import {
+  createRequest,
+  deleteRequest,
+  getRequest,
+  mergePatchRequest,
+  replaceRequest,
+  replaceStatusRequest,
+} from "../kube/request.ts";
+import type { Freshest } from "./freshest.ts";
+import type { InventoryStore } from "./inventory-store.ts";
+import { stageInventories, stageSets } from "./resources.ts";
+
+/** Which StageSet, as long as it is this one: a namesake created later has another uid. */
+export interface StageSetKey {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** What the API server acknowledged about StageSets, and the only writer of it (spec 20 E1, E5). */
+export interface Journal {
+  /** The StageSet, not older than our own last write. */
+  object(key: StageSetKey): KubeObject | undefined;
+  stored(object: KubeObject): Stored;
+  /**
+   * Has one record acknowledged. `conflict`: something newer is stored, which {@link Journal.object} shows from now on.
+   *
+   * @throws {KubeError} any other refusal
+   */
+  write(object: KubeObject, write: Write, signal: AbortSignal): Promise<"acknowledged" | "conflict" | "gone">;
+}
+
+export interface JournalOptions {
+  readonly client: KubeClient;
+  readonly stageSets: Freshest;
+  readonly inventories: InventoryStore;
+  readonly shardCap: number;
+  /** An inventory entry that cannot be read: counted and logged, never fatal (spec 10 §7). */
+  readonly onSkipped: (key: StageSetKey, entry: SkippedEntry) => void;
+}
+
+export function createJournal(options: JournalOptions): Journal {
+  const { client, inventories } = options;
+  // A pass asks before every step; shards are parsed again only when one of them changed.
+  const parsed = new Map<string, { shards: readonly KubeObject[]; byStage: ReadonlyMap<string, RecordedStage> }>();
+  const read = (object: KubeObject): ReadonlyMap<string, RecordedStage> => {
+    const key = { namespace: object.metadata.namespace ?? "", name: object.metadata.name };
+    const shards = inventories.shards(key.namespace, key.name);
+    const slot = `${key.namespace}/${key.name}`;
+    const before = parsed.get(slot);
+    if (before?.shards.length === shards.length && shards.every((shard, index) => shard === before.shards[index]))
+      return before.byStage;
+    const { byStage, skipped } = readInventory(shards);
+    for (const entry of skipped) options.onSkipped(key, entry);
+    if (shards.length === 0) parsed.delete(slot);
+    else parsed.set(slot, { shards, byStage });
+    return byStage;
+  };
+  const refresh = async (object: KubeObject, signal: AbortSignal): Promise<"conflict" | "gone"> => {
+    try {
+      const namespace = object.metadata.namespace;
+      const live = await client.send(getRequest(stageSets, { namespace, name: object.metadata.name }), { signal });
+      options.stageSets.note(asKubeObject(live));
+      return "conflict";
+    } catch (error) {
+      if (!(error instanceof KubeError) || error.reason !== "NotFound") throw error;
+      options.stageSets.noteDeleted(object);
+      return "gone";
+    }
+  };
+  /** Sends one write of the StageSet itself. */
+  const patch = async (
+    object: KubeObject,
+    send: () => Promise<unknown>,
+    signal: AbortSignal,
+  ): Promise<"acknowledged" | "conflict" | "gone"> => {
+    try {
+      options.stageSets.note(asKubeObject(await send()));
+      return "acknowledged";
+    } catch (error) {
+      if (error instanceof KubeError && (error.reason === "Conflict" || error.reason === "NotFound"))
+        return refresh(object, signal);
+      throw error;
+    }
+  };
+  return {
+    object: (key) => options.stageSets.get(key.namespace, key.name),
+    stored: (object) => ({
+      generation: object.metadata.generation ?? 0,
+      hasFinalizer: object.metadata.finalizers?.includes(finalizer) ?? false,
+      status: statusOf(object),
+      inventory: read(object),
+    }),
+    async write(object, write, signal) {
+      switch (write.kind) {
+        case "status":
+          checkStatus(write.status, object.metadata.generation ?? 0);
+          return patch(object, () => client.send(statusRequest(object, write.status), { signal }), signal);
+        case "finalizer":
+          return patch(object, () => client.send(finalizerRequest(object, write.change), { signal }), signal);
+        case "inventory":
+        case "inventoryRemoval":
+          return writeShards(options, object, write, signal);
+      }
+    },
+  };
+}
+
+function statusRequest(object: KubeObject, status: StageSetStatus): ReturnType<typeof replaceStatusRequest> {
+  const { name, namespace, resourceVersion, uid } = object.metadata;
+  return replaceStatusRequest(stageSets, {
+    namespace,
+    name,
+    fieldManager,
+    object: {
+      apiVersion: object.apiVersion,
+      kind: object.kind,
+      metadata: { name, namespace, resourceVersion, uid },
+      // Without a spec the server's validation of the merged object still uses the stored one.
+      status,
+    },
+  });
+}
+
+/** A merge patch of the finalizers alone, so that the generation stays and no field is rewritten (spec 10 §13.1). */
+function finalizerRequest(object: KubeObject, change: "add" | "remove"): ReturnType<typeof mergePatchRequest> {
+  const { name, namespace, resourceVersion, uid } = object.metadata;
+  const others = (object.metadata.finalizers ?? []).filter((entry) => entry !== finalizer);
+  const finalizers = change === "add" ? [...others, finalizer] : others;
+  return mergePatchRequest(stageSets, {
+    namespace,
+    name,
+    fieldManager,
+    patch: { metadata: { finalizers, resourceVersion, uid } },
+  });
+}
+
+/** New and changed shards first; surplus ones go only when what they held is acknowledged elsewhere (spec 20 §8.1). */
+async function writeShards(
+  options: JournalOptions,
+  object: KubeObject,
+  write: Extract<Write, { kind: "inventory" | "inventoryRemoval" }>,
+  signal: AbortSignal,
+): Promise<"acknowledged" | "conflict"> {
+  const { client, inventories } = options;
+  const namespace = object.metadata.namespace ?? "";
+  const existing = inventories
+    .shards(namespace, object.metadata.name)
+    .filter((shard) => shard.metadata.labels?.["stages.metio.wtf/stage"] === write.stage);
+  const plan =
+    write.kind === "inventoryRemoval"
+      ? { create: [], update: [], delete: existing }
+      : planShards(
+          {
+            stageSet: object.metadata.name,
+            uid: object.metadata.uid ?? "",
+            namespace,
+            stage: write.stage,
+            stagePosition: write.position,
+            entries: write.entries,
+            shardCap: options.shardCap,
+            serviceAccount: write.serviceAccount,
+            target: "local",
+          },
+          existing,
+        );
+  try {
+    for (const shard of plan.create)
+      inventories.note(
+        asKubeObject(await client.send(createRequest(stageInventories, { namespace, fieldManager, object: shard }), { signal })),
+      );
+    for (const shard of plan.update)
+      inventories.note(
+        asKubeObject(
+          await client.send(
+            replaceRequest(stageInventories, { namespace, name: shard.metadata.name, fieldManager, object: shard }),
+            { signal },
+          ),
+        ),
+      );
+    for (const shard of plan.delete) {
+      const { uid, name } = shard.metadata;
+      await client
+        .send(deleteRequest(stageInventories, { namespace, name, uid, propagation: "Background" }), { signal })
+        .catch((error: unknown) => {
+          if (!(error instanceof KubeError) || error.reason !== "NotFound") throw error;
+        });
+      inventories.noteDeleted(shard);
+    }
+    return "acknowledged";
+  } catch (error) {
+    if (!(error instanceof KubeError) || !["Conflict", "AlreadyExists", "NotFound"].includes(error.reason)) throw error;
+    await refreshShards(options, { namespace, shards: [...plan.create, ...plan.update] }, signal);
+    return "conflict";
+  }
+}
+
+/** Reads the shards a write stumbled over, so that the next plan starts from what is stored. */
+async function refreshShards(
+  options: JournalOptions,
+  { namespace, shards }: { readonly namespace: string; readonly shards: readonly KubeObject[] },
+  signal: AbortSignal,
+): Promise<void> {
+  for (const shard of shards) {
+    try {
+      const live = await options.client.send(getRequest(stageInventories, { namespace, name: shard.metadata.name }), {
+        signal,
+      });
+      options.inventories.note(asKubeObject(live));
+    } catch (error) {
+      if (!(error instanceof KubeError) || error.reason !== "NotFound") throw error;
+      options.inventories.noteDeleted(shard);
+    }
+  }
+}
+
+/** The stored status; whatever is not an object counts as none. */
+export function statusOf(object: KubeObject): StageSetStatus {
+  // Written only through /status, whose schema the API server enforced; the spec is parsed, see snapshot.ts.
+  return (asObject(object["status"]) ?? {}) as StageSetStatus;
+}
+
+/** An answer of the API server to a request for one object. */
+export function asKubeObject(value: unknown): KubeObject {
+  const object = asObject(value);
+  if (object === undefined || asObject(object["metadata"]) === undefined)
+    throw new TypeError("the API server answered with something that is no object");
+  // The API server guarantees apiVersion, kind and metadata.name of every object it answers with.
+  return object as unknown as KubeObject;
+}
