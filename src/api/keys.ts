@@ -96,7 +96,11 @@ export const objectControls = {
   /** Created if absent, else left alone. */
   keepExisting: [control("stages.metio.wtf/keep-existing", "true"), flux("ssa", "ifnotpresent")],
   /** Not applied, not deleted, not waited for; also read on the live object. */
-  notReconciled: [control("stages.metio.wtf/reconcile", "disabled"), flux("reconcile", "disabled"), flux("ssa", "ignore")],
+  notReconciled: [
+    control("stages.metio.wtf/reconcile", "disabled"),
+    flux("reconcile", "disabled"),
+    flux("ssa", "ignore"),
+  ],
   /** No variable is substituted. */
   notSubstituted: [control("stages.metio.wtf/substitute", "disabled"), flux("substitute", "disabled")],
 } as const satisfies Readonly<Record<string, readonly ControlKey[]>>;

@@ -1,4 +1,17 @@
-import { choice, duration, flag, format, int32, int64, keyedList, list, object, optional, text, time } from "./field.ts";
+import {
+  choice,
+  duration,
+  flag,
+  format,
+  int32,
+  int64,
+  keyedList,
+  list,
+  object,
+  optional,
+  text,
+  time,
+} from "./field.ts";
 import { conditions, labelSelector, metricSource, threshold } from "./shared.ts";
 
 export const fleetHealths = ["Passing", "Failing", "Unknown"] as const;
@@ -22,7 +35,9 @@ export const fleetRolloutSpecSchema = object(
   "Which StageSets get a version, and in which order.",
   {
     targetVersion: optional(
-      format("version", "Version that is rolled out.", { "x-default": "what each member's status.pendingVersion offers" }),
+      format("version", "Version that is rolled out.", {
+        "x-default": "what each member's status.pendingVersion offers",
+      }),
     ),
     selector: labelSelector("StageSets that are members; an empty selector takes every StageSet."),
     namespaceSelector: optional(

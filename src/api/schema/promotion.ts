@@ -18,9 +18,7 @@ const analysis = () =>
     interval: optional(
       duration("Time between two evaluations.", { "x-default": "spec.retryInterval, else spec.interval" }),
     ),
-    failureLimit: optional(
-      int32("Failed evaluations in a row that are tolerated.", { minimum: 0, "x-default": "0" }),
-    ),
+    failureLimit: optional(int32("Failed evaluations in a row that are tolerated.", { minimum: 0, "x-default": "0" })),
     onFailure: onGateFailure("What happens once the limit is exceeded.", "Hold"),
     onSourceError: optional(
       choice(["Hold", "Allow"], "What a metric that cannot be read counts as.", { "x-default": "Hold" }),

@@ -17,7 +17,8 @@ interface Place {
 type Read = { readonly kind: "read"; readonly value: unknown } | typeof refused;
 const refused = { kind: "refused" } as const;
 
-type Reader = (value: unknown, place: Place | undefined, report: (violation: Violation) => void) => Read;
+/** Reads one value; `report` is told every violation, however deep. */
+export type Reader = (value: unknown, place: Place | undefined, report: (violation: Violation) => void) => Read;
 
 interface Keywords {
   readonly type?: string;
@@ -43,8 +44,8 @@ const integerRanges: Readonly<Record<string, readonly [number, number]>> = {
 
 /**
  * Compiles a schema of this folder to a function that reads values leniently: members the schema does not know are left
- * out, `null` is absent, and every member that does not fit is reported and left out. What is read is a fresh value;
- * a list keeps its length unless an item does not fit.
+ * out, `null` and an empty optional string or list are absent, and every member that does not fit is reported and left
+ * out. What is read is a fresh value; a list keeps its length unless an item does not fit.
  */
 export function compileReader(schema: TSchema): Reader {
   const keywords: Keywords = schema;
@@ -59,6 +60,7 @@ export function compileReader(schema: TSchema): Reader {
       return integerReader(keywords);
     case "boolean":
       return readFlag;
+    case undefined:
     default:
       throw new Error(`Cannot read values of schema type "${String(keywords.type)}"`);
   }
@@ -82,19 +84,22 @@ function objectReader({ properties = {}, required = [] }: Keywords): Reader {
         continue;
       }
       const outcome = read(member, memberPlace, report);
-      if (outcome.kind === "read") result[key] = outcome.value;
-      else if (isRequired) complete = false;
+      if (outcome.kind === "refused") complete &&= !isRequired;
+      else if (isRequired || !isEmpty(outcome.value)) result[key] = outcome.value;
     }
     return complete ? { kind: "read", value: result } : refused;
   };
+}
+
+function isEmpty(value: unknown): boolean {
+  return value === "" || (Array.isArray(value) && value.length === 0);
 }
 
 function listReader({ items = {}, minItems = 0 }: Keywords): Reader {
   const read = compileReader(items);
   return (value, place, report) => {
     if (!Array.isArray(value)) return refuse(report, place, `is ${quote(value)}, want a list`);
-    if (value.length < minItems)
-      return refuse(report, place, `has ${value.length} items, want at least ${minItems}`);
+    if (value.length < minItems) return refuse(report, place, `has ${value.length} items, want at least ${minItems}`);
     const result: unknown[] = [];
     for (const [index, item] of value.entries()) {
       const outcome = read(item, { parent: place, key: index }, report);

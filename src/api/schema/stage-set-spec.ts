@@ -104,7 +104,9 @@ const updateWindows = () =>
         type: choice(["Allow", "Deny"], "Whether updates are allowed or denied; Deny wins over Allow."),
         schedule: optional(format("cron", "When the window opens.")),
         duration: optional(duration("How long the window stays open.")),
-        timeZone: optional(format("time zone", "IANA name of the zone the schedule is read in.", { "x-default": "UTC" })),
+        timeZone: optional(
+          format("time zone", "IANA name of the zone the schedule is read in.", { "x-default": "UTC" }),
+        ),
         from: optional(time("When the window opens, inclusive.")),
         to: optional(time("When the window closes, exclusive.")),
       },
@@ -150,9 +152,7 @@ export const stageSetSpec = () =>
         path: optional(text("Folder of the artifact.", { "x-default": "the root of the artifact" })),
       }),
     ),
-    rollbackOnFailure: optional(
-      flag("Restores what was last good when a run fails.", { "x-default": "false" }),
-    ),
+    rollbackOnFailure: optional(flag("Restores what was last good when a run fails.", { "x-default": "false" })),
     onRollback: optional(
       actions("Run in order after a rollback has restored the manifests; their own failure changes nothing."),
     ),
