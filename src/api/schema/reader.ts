@@ -1,5 +1,6 @@
 import type { TSchema } from "typebox";
 import { durationMs, durationPattern } from "../../lib/duration.ts";
+import type { Keywords } from "./keywords.ts";
 
 /** Why a value does not fit: the path of the field (`spec.stages[2].interval`) and what is wrong with its value. */
 export interface Violation {
@@ -19,21 +20,6 @@ const refused = { kind: "refused" } as const;
 
 /** Reads one value; `report` is told every violation, however deep. */
 export type Reader = (value: unknown, place: Place | undefined, report: (violation: Violation) => void) => Read;
-
-interface Keywords {
-  readonly type?: string;
-  readonly enum?: readonly string[];
-  readonly format?: string;
-  readonly pattern?: string;
-  readonly minimum?: number;
-  readonly maximum?: number;
-  readonly minLength?: number;
-  readonly maxLength?: number;
-  readonly minItems?: number;
-  readonly properties?: Readonly<Record<string, TSchema>>;
-  readonly required?: readonly string[];
-  readonly items?: TSchema;
-}
 
 const longestQuote = 100;
 const dateTime = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/;
