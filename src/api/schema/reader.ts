@@ -167,8 +167,8 @@ function pathOf(place: Place | undefined): string {
   for (let at = place; at !== undefined; at = at.parent) {
     const { key } = at;
     if (typeof key === "number") steps.unshift(`[${key}]`);
-    else if (/^[A-Za-z_][A-Za-z0-9_]*$/.test(key)) steps.unshift(at.parent === undefined ? key : `.${key}`);
-    else steps.unshift(`[${JSON.stringify(key)}]`);
+    else if (/^[A-Za-z_][A-Za-z0-9_]{0,99}$/.test(key)) steps.unshift(at.parent === undefined ? key : `.${key}`);
+    else steps.unshift(`[${quote(key)}]`);
   }
   return steps.join("");
 }
