@@ -5,7 +5,10 @@ const ambient = [
   { selector: "MemberExpression[object.name='Date'][property.name='now']", message: "take a Clock (lib/clock)" },
   { selector: "NewExpression[callee.name='Date'][arguments.length=0]", message: "take a Clock (lib/clock)" },
   { selector: "MemberExpression[object.name='Math'][property.name='random']", message: "take a Random (lib/random)" },
-  { selector: "MemberExpression[object.name='process'][property.name='env']", message: "read the environment in main/ only" },
+  {
+    selector: "MemberExpression[object.name='process'][property.name='env']",
+    message: "read the environment in main/ only",
+  },
   { selector: "CallExpression[callee.name=/^set(Timeout|Interval)$/]", message: "take a Clock (lib/clock)" },
 ];
 
@@ -15,11 +18,18 @@ export default tseslint.config(
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {
-      "@typescript-eslint/switch-exhaustiveness-check": "error",
+      "@typescript-eslint/switch-exhaustiveness-check": ["error", { considerDefaultExhaustiveForUnions: true }],
+      "@typescript-eslint/no-unused-vars": [
+        "error",
+        { varsIgnorePattern: "^_", argsIgnorePattern: "^_", ignoreRestSiblings: true },
+      ],
       "@typescript-eslint/consistent-type-imports": "error",
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true, allowBoolean: true }],
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
-      "@typescript-eslint/no-unnecessary-condition": ["error", { allowConstantLoopConditions: "only-allowed-literals" }],
+      "@typescript-eslint/no-unnecessary-condition": [
+        "error",
+        { allowConstantLoopConditions: "only-allowed-literals" },
+      ],
       "@typescript-eslint/no-non-null-assertion": "error",
     },
   },

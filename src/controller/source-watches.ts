@@ -5,6 +5,7 @@ import type { Clock } from "../lib/clock.ts";
 import { asArray, asObject, asText, at } from "../lib/json.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { Counter, Logger } from "../lib/telemetry.ts";
+import { fluxGroup, fluxKinds } from "./flux-sources.ts";
 
 /** A kind by group, as references name it. */
 export interface KindName {
@@ -27,9 +28,6 @@ export interface SourceWatches extends AsyncDisposable {
   isAbsent(kind: string): boolean;
   whenSynced(signal: AbortSignal): Promise<void>;
 }
-
-const fluxGroup = "source.toolkit.fluxcd.io";
-const fluxKinds = ["ExternalArtifact", "GitRepository", "OCIRepository", "Bucket"] as const;
 
 const customResourceDefinitions: ApiResource = {
   group: "apiextensions.k8s.io",
@@ -72,10 +70,12 @@ export function startSourceWatches(options: SourceWatchOptions): SourceWatches {
     logger,
   });
 
-  const onChange = (kind: KindName) => (change: CacheChange<KubeObject>): void => {
-    if (kind.group !== fluxGroup) options.onProducer(kind, change.object);
-    else if (change.type !== "updated" || isNews(change.object, change.previous)) options.onSource(change.object);
-  };
+  const onChange =
+    (kind: KindName) =>
+    (change: CacheChange<KubeObject>): void => {
+      if (kind.group !== fluxGroup) options.onProducer(kind, change.object);
+      else if (change.type !== "updated" || isNews(change.object, change.previous)) options.onSource(change.object);
+    };
   const engage = (resource: ApiResource): void => {
     const name = kindName(resource);
     if (caches.has(name)) return;
@@ -87,8 +87,7 @@ export function startSourceWatches(options: SourceWatchOptions): SourceWatches {
       project: resource.group === fluxGroup ? sourceFields : producerFields,
       clock,
       logger: logger.with({ logger: "crdwatcher" }),
-      onFailure: () =>
-        options.failures.add({ gvk: `${resource.group}/${resource.version}, Kind=${resource.kind}` }),
+      onFailure: () => options.failures.add({ gvk: `${resource.group}/${resource.version}, Kind=${resource.kind}` }),
     });
     cache.subscribe(onChange(resource));
     caches.set(name, cache);
@@ -97,9 +96,8 @@ export function startSourceWatches(options: SourceWatchOptions): SourceWatches {
     const cache = caches.get(name);
     if (cache === undefined) return;
     caches.delete(name);
-    const closed = cache[Symbol.asyncDispose]();
+    const closed = Promise.resolve(cache[Symbol.asyncDispose]()).finally(() => closing.delete(closed));
     closing.add(closed);
-    void closed.finally(() => closing.delete(closed));
   };
   const wanted = (resource: ApiResource): boolean =>
     (resource.group === fluxGroup && fluxKinds.some((kind) => kind === resource.kind)) ||
@@ -108,7 +106,7 @@ export function startSourceWatches(options: SourceWatchOptions): SourceWatches {
     const served = new Map(
       definitions.list().flatMap(({ resource }) => (resource === undefined ? [] : [[kindName(resource), resource]])),
     );
-    for (const [name, resource] of served) if (wanted(resource)) engage(resource);
+    for (const resource of served.values()) if (wanted(resource)) engage(resource);
     for (const name of [...caches.keys()]) {
       const resource = served.get(name);
       if (resource === undefined || !wanted(resource)) disengage(name);

@@ -11,7 +11,10 @@ export function objectClaimedTwice(
     for (const object of objects) {
       const owner = owners.get(object.id);
       if (owner !== undefined && owner !== stage)
-        return failure("InvalidSpec", `${describeObject(object)} is rendered by stage "${owner}" and by stage "${stage}"`);
+        return failure(
+          "InvalidSpec",
+          `${describeObject(object)} is rendered by stage "${owner}" and by stage "${stage}"`,
+        );
       owners.set(object.id, stage);
     }
   }

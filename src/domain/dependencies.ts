@@ -24,7 +24,8 @@ export interface DependencyContext {
 /** The first unmet dependency in list order, a cycle before all (spec 20 step 7); undefined when all are met. */
 export function unmetDependency(spec: StageSetSpec, context: DependencyContext): Failure | undefined {
   for (const dependency of spec.dependsOn ?? []) {
-    const namespace = dependency.namespace === undefined || dependency.namespace === "" ? context.namespace : dependency.namespace;
+    const namespace =
+      dependency.namespace === undefined || dependency.namespace === "" ? context.namespace : dependency.namespace;
     const foreign = namespace !== context.namespace;
     const problem =
       foreign && context.crossNamespace === "refused"
@@ -58,7 +59,8 @@ function onCycle(spec: StageSetSpec, context: DependencyContext): Failure | unde
   const start = `${context.namespace}/${context.name}`;
   const seen = new Set<string>();
   let frontier = (spec.dependsOn ?? []).map((dependency) => ({
-    namespace: dependency.namespace === undefined || dependency.namespace === "" ? context.namespace : dependency.namespace,
+    namespace:
+      dependency.namespace === undefined || dependency.namespace === "" ? context.namespace : dependency.namespace,
     name: dependency.name,
   }));
   while (frontier.length > 0) {

@@ -13,7 +13,9 @@ export class InvariantViolation extends Error {
  */
 export function checkStatus(status: StageSetStatus, generation: number): void {
   if ((status.observedGeneration ?? 0) > generation)
-    throw new InvariantViolation(`observedGeneration ${status.observedGeneration ?? 0} is above generation ${generation}`);
+    throw new InvariantViolation(
+      `observedGeneration ${status.observedGeneration ?? 0} is above generation ${generation}`,
+    );
   const ready = status.conditions?.find((condition) => condition.type === "Ready");
   if (ready?.status === "True" && ready.reason !== "Succeeded")
     throw new InvariantViolation(`Ready is True for reason "${ready.reason}"`);

@@ -127,7 +127,10 @@ export function pinOf(
   const complaint = notReadyReason(source);
   if (complaint === undefined) return pin;
   if (sameIdentity(context.lastApplied, identityOf(pin)))
-    return { ...pin, notReady: foreign ? sentence : `${source.kind} "${source.metadata.name}" is not ready: ${complaint}` };
+    return {
+      ...pin,
+      notReady: foreign ? sentence : `${source.kind} "${source.metadata.name}" is not ready: ${complaint}`,
+    };
   return failure(
     "SourceNotReady",
     foreign ? sentence : `${source.kind} "${source.metadata.name}" is not ready: ${complaint}`,

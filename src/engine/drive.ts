@@ -10,13 +10,15 @@ import {
   type Results,
   type Snapshot,
 } from "../domain/pass/state.ts";
-import type { Effect, Outcome, Step, Wake, Write } from "../domain/pass/step.ts";
+import type { Effect, Outcome, Step, Write } from "../domain/pass/step.ts";
 import { readyCondition } from "../domain/status.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import { KubeError } from "../kube/error.ts";
 import { runEffect } from "./effects/effect.ts";
 import type { Engine } from "./engine.ts";
 import { readFact } from "./facts/fact.ts";
+import type { Looked } from "./facts/readiness.ts";
+import { followWakes } from "./follow.ts";
 import type { StageSetKey } from "./journal.ts";
 import { describeRecordFailure } from "./record-failure.ts";
 import { announceReady, createPassReport, type PassReport } from "./report.ts";
@@ -26,8 +28,8 @@ import type { Session } from "./session.ts";
 export type PassEnd =
   /** Nothing more is known of the key. */
   | { readonly kind: "gone" }
-  | { readonly kind: "parked"; readonly wakes: readonly Wake[] }
-  | { readonly kind: "ended"; readonly outcome: Outcome };
+  | { readonly kind: "parked"; /** Monotonic ms of the next look at the latest. */ readonly wakeAt: number | undefined }
+  | { readonly kind: "ended"; readonly outcome: Outcome; readonly wakeAt: number | undefined };
 
 /** A pass that asks more often than this is a bug: it stops instead of spinning. */
 const mostSteps = 20_000;
@@ -39,6 +41,15 @@ export class StartOver extends Error {
   override name = "StartOver";
 }
 
+export interface PassRequest {
+  readonly key: StageSetKey;
+  readonly causes: ReadonlySet<Cause>;
+  readonly snapshotOf: (object: KubeObject) => Snapshot;
+  readonly signal: AbortSignal;
+  /** Between two steps: lets others have the place. */
+  readonly breathe: () => Promise<void>;
+}
+
 /** One pass in the making. `results` survive a write conflict, never a new snapshot. */
 interface Pass {
   readonly key: StageSetKey;
@@ -48,6 +59,8 @@ interface Pass {
   readonly facts: Map<string, Fact>;
   results: Results;
   readonly report: PassReport;
+  /** What was looked at to judge readiness, by stage. */
+  readonly looked: Map<string, Looked>;
 }
 
 /**
@@ -57,16 +70,8 @@ interface Pass {
  * @throws the signal's reason at a safe point, when the process stops or the lease is lost
  * @throws {KubeError} when a record cannot be written: the caller backs off
  */
-export async function runPass(
-  engine: Engine,
-  request: {
-    readonly key: StageSetKey;
-    readonly causes: ReadonlySet<Cause>;
-    readonly snapshotOf: (object: KubeObject) => Snapshot;
-    readonly signal: AbortSignal;
-  },
-): Promise<PassEnd> {
-  const { key, signal } = request;
+export async function runPass(engine: Engine, request: PassRequest): Promise<PassEnd> {
+  const { key } = request;
   const session = engine.session(key);
   for (let restarts = 0; ; restarts++) {
     const object = engine.journal.object(key);
@@ -79,9 +84,10 @@ export async function runPass(
       facts: new Map(),
       results: { stages: new Map(), deletes: new Map(), recordFailure: undefined },
       report: createPassReport(),
+      looked: new Map(),
     };
     try {
-      return await drive(engine, pass, signal);
+      return await drive(engine, pass, request);
     } catch (error) {
       if (!(error instanceof StartOver) || restarts >= mostConflicts) throw error;
       pass.report.flush(engine, pass);
@@ -89,13 +95,18 @@ export async function runPass(
   }
 }
 
-async function drive(engine: Engine, pass: Pass, signal: AbortSignal): Promise<PassEnd> {
+async function drive(
+  engine: Engine,
+  pass: Pass,
+  { signal, breathe }: Pick<PassRequest, "signal" | "breathe">,
+): Promise<PassEnd> {
   let conflicts = 0;
   for (let steps = 0; steps < mostSteps; steps++) {
     signal.throwIfAborted();
     const object = engine.journal.object(pass.key);
     if (object === undefined) return { kind: "gone" };
     if (hasMoved(object, pass.snapshot)) throw new StartOver();
+    await breathe();
     const step = nextStep(stateOf(engine, pass, object));
     switch (step.kind) {
       case "need":
@@ -114,11 +125,15 @@ async function drive(engine: Engine, pass: Pass, signal: AbortSignal): Promise<P
       case "park":
         remember(pass.session, step.remember);
         pass.report.flush(engine, pass);
-        return { kind: "parked", wakes: step.wakes };
+        return { kind: "parked", wakeAt: await followWakes(engine, pass, step.wakes, signal) };
       case "end":
         remember(pass.session, step.outcome.remember);
         pass.report.end(engine, pass, step.outcome);
-        return { kind: "ended", outcome: step.outcome };
+        return {
+          kind: "ended",
+          outcome: step.outcome,
+          wakeAt: await followWakes(engine, pass, step.outcome.wakes, signal),
+        };
     }
   }
   throw new Error(`the pass over "${pass.key.namespace}/${pass.key.name}" does not end`);
@@ -200,7 +215,10 @@ function remember(session: Session, change: Partial<Memory> | undefined): void {
 }
 
 function conflictError(key: StageSetKey): ConstructorParameters<typeof KubeError>[0] {
-  return { reason: "Conflict", message: `Cannot write the status of "${key.namespace}/${key.name}": others keep changing it` };
+  return {
+    reason: "Conflict",
+    message: `Cannot write the status of "${key.namespace}/${key.name}": others keep changing it`,
+  };
 }
 
 export type { Pass };

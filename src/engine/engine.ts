@@ -45,10 +45,7 @@ export interface Engine {
   readonly observer: Observer;
   readonly reports: Reports;
   /** StageSets of any namespace, for `dependsOn`: undefined when there is none or it cannot be read. */
-  readonly dependency: (
-    key: StageSetKey,
-    o: { readonly signal: AbortSignal },
-  ) => Promise<DependencyView | undefined>;
+  readonly dependency: (key: StageSetKey, o: { readonly signal: AbortSignal }) => Promise<DependencyView | undefined>;
   /** StageSets of the namespace that act as this ServiceAccount. */
   readonly sharers: (namespace: string, serviceAccountName: string) => number;
   /** Another StageSet of the same target that records this id (spec 20 §8.3). */

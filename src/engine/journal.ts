@@ -176,7 +176,9 @@ async function writeShards(
   try {
     for (const shard of plan.create)
       inventories.note(
-        asKubeObject(await client.send(createRequest(stageInventories, { namespace, fieldManager, object: shard }), { signal })),
+        asKubeObject(
+          await client.send(createRequest(stageInventories, { namespace, fieldManager, object: shard }), { signal }),
+        ),
       );
     for (const shard of plan.update)
       inventories.note(

@@ -17,8 +17,9 @@ export interface Observation {
   readonly readiness: Readiness;
   readonly resourceVersion: string;
   readonly object: KubeObject | undefined;
-  /** Monotonic ms of the read or event. */
+  /** Monotonic ms of the last read or event, and of the last one that showed something new. */
   readonly seenAt: number;
+  readonly changedAt: number;
 }
 
 /** One object to follow. */
@@ -36,6 +37,10 @@ export interface StageWatch {
   readonly stage: string;
   readonly access: Access;
   readonly followed: readonly Followed[];
+  /** Something waited for cannot be watched, a kind that is not served yet for one: look again now and then. */
+  readonly poll: boolean;
+  /** Monotonic ms at which the pass looked: only what came later may wake it. */
+  readonly lookedAt: number;
   /** Use one watch for every StageSet of the namespace that acts as this identity. */
   readonly shared: boolean;
 }
@@ -50,8 +55,8 @@ export interface Observer extends AsyncDisposable {
   get(key: StageSetKey, access: Access, id: ObjectId): Observation | undefined;
   /** A watch of this object is open, so what was noted is current. */
   isLive(key: StageSetKey, access: Access, id: ObjectId): boolean;
-  /** Follows a waiting stage until {@link Observer.release}; replaces what the stage followed before. */
-  follow(watch: StageWatch): void;
+  /** Follows waiting stages of one StageSet; replaces what it followed before. */
+  follow(key: StageSetKey, stages: readonly StageWatch[]): void;
   /** The StageSet waits for nothing any more. */
   release(key: StageSetKey): void;
 }
@@ -67,7 +72,7 @@ const refusedMs = 60_000;
 interface KeyState {
   readonly key: StageSetKey;
   readonly observations: Map<string, Observation>;
-  readonly stages: Map<string, StageWatch & { polls: number; poll: Disposable | undefined }>;
+  readonly stages: Map<string, StageWatch & { polls: number; timer: Disposable | undefined }>;
 }
 
 interface SharedWatch {
@@ -104,13 +109,20 @@ export function createObserver(options: {
     if (object !== undefined && before !== undefined && isOlder(resourceVersion, before.resourceVersion)) return false;
     const readiness: Readiness =
       object === undefined ? { status: "NotFound", message: "does not exist" } : readinessOf(object);
+    const seenAt = clock.monotonic();
+    const news =
+      before === undefined ||
+      before.resourceVersion !== resourceVersion ||
+      before.readiness.status !== readiness.status ||
+      before.readiness.message !== readiness.message;
     state.observations.set(slot, {
       readiness,
       resourceVersion,
       object: keep || before?.object !== undefined ? object : undefined,
-      seenAt: clock.monotonic(),
+      seenAt,
+      changedAt: news ? seenAt : before.changedAt,
     });
-    return before?.readiness.status !== readiness.status || before.readiness.message !== readiness.message;
+    return news;
   };
 
   /** Wakes the key when the stage's verdict may have changed for good: all Current, or one Failed. */
@@ -206,10 +218,11 @@ export function createObserver(options: {
 
   const schedulePolls = (state: KeyState): void => {
     for (const stage of state.stages.values()) {
-      if (stage.poll !== undefined || stage.followed.every((each) => isOpen(stage, each))) continue;
+      const watched = !stage.poll && stage.followed.every((each) => isOpen(stage, each));
+      if (stage.timer !== undefined || watched) continue;
       const delayMs = Math.min(slowestPollMs, firstPollMs * 1.5 ** stage.polls);
-      stage.poll = clock.timer(delayMs, () => {
-        stage.poll = undefined;
+      stage.timer = clock.timer(delayMs, () => {
+        stage.timer = undefined;
         stage.polls++;
         wake(state.key);
       });
@@ -221,9 +234,10 @@ export function createObserver(options: {
     return state === "open" || state === "gap";
   };
 
-  const leave = (user: string): void => {
+  /** Watches the key does not use any more are closed after a while. */
+  const leave = (user: string, stillUsed: ReadonlySet<string>): void => {
     for (const [name, shared] of watches) {
-      if (!shared.users.delete(user) || shared.users.size > 0) continue;
+      if (stillUsed.has(name) || !shared.users.delete(user) || shared.users.size > 0) continue;
       shared.linger = clock.timer(lingerMs, () => {
         if (shared.users.size > 0) return;
         shared.abort.abort(new Error("nobody waits"));
@@ -245,31 +259,41 @@ export function createObserver(options: {
       }
       return false;
     },
-    follow(watch) {
-      const state = stateOf(watch.key);
-      const before = state.stages.get(watch.stage);
-      before?.poll?.[Symbol.dispose]();
-      state.stages.set(watch.stage, { ...watch, polls: before?.polls ?? 0, poll: undefined });
-      for (const followed of watch.followed) use(keyName(watch.key), watch, followed);
-      schedulePolls(state);
-      // An event may have arrived between the pass' look and now.
-      for (const followed of watch.followed) {
-        const slot = slotOf(watch.access, followed.id);
-        if (state.observations.get(slot)?.readiness.status === "Failed") decide(state, slot);
+    follow(key, stages) {
+      const state = stateOf(key);
+      const before = new Map(state.stages);
+      state.stages.clear();
+      const used = new Set<string>();
+      for (const watch of stages) {
+        const earlier = before.get(watch.stage);
+        earlier?.timer?.[Symbol.dispose]();
+        before.delete(watch.stage);
+        state.stages.set(watch.stage, { ...watch, polls: earlier?.polls ?? 0, timer: undefined });
+        for (const followed of watch.followed) {
+          use(keyName(key), watch, followed);
+          used.add(watchName(watch, followed));
+        }
       }
-      const first = watch.followed[0];
-      if (first !== undefined) decide(state, slotOf(watch.access, first.id));
+      for (const stage of before.values()) stage.timer?.[Symbol.dispose]();
+      leave(keyName(key), used);
+      schedulePolls(state);
+      // An event may have come in between the pass' look and now.
+      for (const watch of stages)
+        for (const followed of watch.followed) {
+          const slot = slotOf(watch.access, followed.id);
+          if ((state.observations.get(slot)?.changedAt ?? 0) > watch.lookedAt) decide(state, slot);
+        }
     },
     release(key) {
       const name = keyName(key);
       const state = keys.get(name);
       if (state === undefined) return;
-      for (const stage of state.stages.values()) stage.poll?.[Symbol.dispose]();
+      for (const stage of state.stages.values()) stage.timer?.[Symbol.dispose]();
       keys.delete(name);
-      leave(name);
+      leave(name, new Set());
     },
     async [Symbol.asyncDispose]() {
-      for (const state of keys.values()) for (const stage of state.stages.values()) stage.poll?.[Symbol.dispose]();
+      for (const state of keys.values()) for (const stage of state.stages.values()) stage.timer?.[Symbol.dispose]();
       keys.clear();
       const open = [...watches.values()];
       watches.clear();

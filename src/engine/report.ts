@@ -77,5 +77,9 @@ export function announceReady(engine: Engine, pass: Reported, ready: Condition |
 
 function storedPair(snapshot: Snapshot): string | undefined {
   const ready = snapshot.stored?.conditions?.find((condition) => condition.type === "Ready");
-  return ready === undefined ? undefined : ready.reason === "Progressing" ? "after " : `${ready.status} ${ready.reason}`;
+  return ready === undefined
+    ? undefined
+    : ready.reason === "Progressing"
+      ? "after "
+      : `${ready.status} ${ready.reason}`;
 }

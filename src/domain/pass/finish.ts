@@ -13,7 +13,12 @@ const pendingDeleteLookMs = 1_000;
 
 /** `spec.suspend`: phases and tokens stay as they are (spec 20 step 4). */
 export function endSuspended(state: PassState): Step {
-  const ready: ReadyState = { status: "False", reason: "Suspended", message: "Suspended by spec.suspend", stalled: false };
+  const ready: ReadyState = {
+    status: "False",
+    reason: "Suspended",
+    message: "Suspended by spec.suspend",
+    stalled: false,
+  };
   const status = withReady(state.stored.status, ready, statusContext(state));
   if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
   return end({ ready, next: undefined, remember: { run: undefined } });
@@ -132,7 +137,10 @@ function notReadyStages(
     since.set(goal.stage, state.memory.notReadySince.get(goal.stage) ?? state.elapsed);
     const as = stageIdentity(plan.spec, stage, state.options.defaultServiceAccount);
     wakes.push({ kind: "readiness", stage: goal.stage, identity: goal.identity, as });
-    wakes.push({ kind: "at", elapsed: state.elapsed + Math.min(minuteMs, retryMs(plan.spec, state.options.defaultIntervalMs)) });
+    wakes.push({
+      kind: "at",
+      elapsed: state.elapsed + Math.min(minuteMs, retryMs(plan.spec, state.options.defaultIntervalMs)),
+    });
   }
   return { since, wakes };
 }

@@ -194,11 +194,11 @@ function startRun(state: PassState, plan: Plan): Step | undefined {
     message: `Releasing ${plan.goals.stages.length} stage(s)`,
     stalled: false,
   };
-  const next = withReady(
-    { ...status, stages, lastAttemptedRevisions: plan.revisions },
-    ready,
-    { generation: state.snapshot.generation, now: state.now, runbookLink: state.options.runbookLink },
-  );
+  const next = withReady({ ...status, stages, lastAttemptedRevisions: plan.revisions }, ready, {
+    generation: state.snapshot.generation,
+    now: state.now,
+    runbookLink: state.options.runbookLink,
+  });
   return {
     kind: "record",
     write: { kind: "status", status: next },

@@ -63,4 +63,3 @@ export function requestToken(state: PassState): string | undefined {
 export function isSteady(plan: Plan): boolean {
   return plan.goals.stages.every((goal) => goal.mode === "keep" || goal.mode === "untouched");
 }
-

@@ -75,7 +75,7 @@ function pruneStage(state: PassState, plan: Plan, { recorded, leaving, moved }: 
         kind: "delete",
         stage: recorded.stage,
         as: deletingIdentities(state, plan, recorded),
-        entries: reverse(leaving),
+        entries: leaving,
         purpose: "prune",
       },
       requires: [{ kind: "finalizer" } satisfies RecordKey],
@@ -123,11 +123,7 @@ function renderedIds(plan: Plan): ReadonlyMap<string, ReadonlySet<string>> {
   return ids;
 }
 
-function movedAway(
-  rendered: ReadonlyMap<string, ReadonlySet<string>>,
-  entry: RecordedEntry,
-  stage: string,
-): boolean {
+function movedAway(rendered: ReadonlyMap<string, ReadonlySet<string>>, entry: RecordedEntry, stage: string): boolean {
   const owners = rendered.get(entry.id);
   return owners !== undefined && !owners.has(stage);
 }
@@ -140,8 +136,3 @@ export function lastFirst(state: PassState): readonly RecordedStage[] {
     (a, b) => positionOf(b) - positionOf(a) || (a.stage < b.stage ? 1 : a.stage > b.stage ? -1 : 0),
   );
 }
-
-function reverse<Item>(items: readonly Item[]): readonly Item[] {
-  return [...items].reverse();
-}
-

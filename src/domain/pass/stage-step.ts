@@ -48,7 +48,17 @@ export function stageStep(state: PassState, plan: Plan, goal: StageGoal): Step |
   const remembered = state.memory.renderHashes.get(goal.stage);
   const rerendered = remembered !== undefined && remembered !== render.render.hash;
   const entry = stageEntry(state.stored.status, goal.stage);
-  const turn: Turn = { state, plan, goal, stage, as, identity: goal.identity, render: render.render, entry, rerendered };
+  const turn: Turn = {
+    state,
+    plan,
+    goal,
+    stage,
+    as,
+    identity: goal.identity,
+    render: render.render,
+    entry,
+    rerendered,
+  };
   if (goal.mode === "keep" && !rerendered) return plan.resuming ? passed : keepStage(turn);
   return releaseStage(turn);
 }
@@ -110,8 +120,14 @@ function keptNotReady(turn: Turn): Step | Passed {
   const since = state.memory.notReadySince.get(goal.stage) ?? state.elapsed;
   const timeoutMs = verifyTimeoutMs(plan.spec, turn.stage);
   if (state.elapsed - since >= timeoutMs)
-    return record(turn, { phase: "Verifying" }, { verifyStarted: withKey(state.memory.verifyStarted, goal.stage, since) });
-  const releasing = plan.goals.stages.some((other) => other.index > goal.index && other.mode !== "keep" && other.mode !== "untouched");
+    return record(
+      turn,
+      { phase: "Verifying" },
+      { verifyStarted: withKey(state.memory.verifyStarted, goal.stage, since) },
+    );
+  const releasing = plan.goals.stages.some(
+    (other) => other.index > goal.index && other.mode !== "keep" && other.mode !== "untouched",
+  );
   if (!releasing) return passed;
   return {
     kind: "park",
@@ -204,7 +220,9 @@ function begin(turn: Turn): Step | undefined {
   const { entry, identity, goal, rerendered, state } = turn;
   const entered = enteredIdentity(entry);
   const onRecord =
-    entry?.enteredRevision === identity.revision && entry.enteredDigest === identity.digest && sameIdentity(entered, identity);
+    entry?.enteredRevision === identity.revision &&
+    entry.enteredDigest === identity.digest &&
+    sameIdentity(entered, identity);
   const phase = entry?.phase;
   const inProgress = phase === "Applying" || phase === "Verifying" || phase === "Failed";
   const changing = rerendered && goal.mode === "keep" && phase === "Ready" && !state.results.stages.has(goal.stage);
@@ -212,7 +230,10 @@ function begin(turn: Turn): Step | undefined {
   return record(
     turn,
     { enteredRevision: identity.revision, enteredDigest: identity.digest, phase: "Applying", message: undefined },
-    { verifyStarted: withoutKey(state.memory.verifyStarted, goal.stage), waveStarted: withoutKey(state.memory.waveStarted, goal.stage) },
+    {
+      verifyStarted: withoutKey(state.memory.verifyStarted, goal.stage),
+      waveStarted: withoutKey(state.memory.waveStarted, goal.stage),
+    },
   );
 }
 
@@ -233,8 +254,9 @@ function applyStep(turn: Turn, mode: "changed" | "steady"): Step | undefined {
   const waves = planWaves(render.objects);
   const result = currentResult(turn);
   if (result?.failure !== undefined) return endFailed(state, result.failure);
-  if (result !== undefined && result.recreating.length > 0) return waitForWave(turn, recreatingWait(turn, result));
-  if (result !== undefined && result.unsettled.length > 0 && mode === "changed") return waitForWave(turn, result.unsettled);
+  if (result !== undefined && result.recreating.length > 0) return waitForWave(turn, recreatingWait(result));
+  if (result !== undefined && result.unsettled.length > 0 && mode === "changed")
+    return waitForWave(turn, result.unsettled);
   const next = result?.wavesDone ?? 0;
   const wave = waves[next];
   if (wave === undefined) return undefined;
@@ -249,7 +271,15 @@ function applyStep(turn: Turn, mode: "changed" | "steady"): Step | undefined {
     wave: next,
     mode,
   };
-  return { kind: "do", effect, requires: requirements(turn, objects.map((object) => object.id), mode) };
+  return {
+    kind: "do",
+    effect,
+    requires: requirements(
+      turn,
+      objects.map((object) => object.id),
+      mode,
+    ),
+  };
 }
 
 /** E1, E3 and E5 as records the driver checks before the effect. */
@@ -270,7 +300,7 @@ function currentResult(turn: Turn): StageResult | undefined {
     : undefined;
 }
 
-function recreatingWait(turn: Turn, result: StageResult): readonly Waiting[] {
+function recreatingWait(result: StageResult): readonly Waiting[] {
   return result.recreating.map((id) => ({
     kind: "",
     namespace: "",
@@ -310,7 +340,10 @@ function readinessOf(turn: Turn): ReadinessFact | Extract<Step, { kind: "need" }
   return fact.readiness;
 }
 
-function verifyFailure(turn: Turn, readiness: Extract<ReadinessFact, { kind: "failed" }>): ReturnType<typeof stageFailure> {
+function verifyFailure(
+  turn: Turn,
+  readiness: Extract<ReadinessFact, { kind: "failed" }>,
+): ReturnType<typeof stageFailure> {
   return stageFailure(
     { name: turn.goal.stage, operation: "verify", cause: readiness.cause },
     readiness.authorization ? "authorization" : "ordinary",
@@ -333,12 +366,7 @@ function becomeReady(turn: Turn): Step | Passed {
 }
 
 /** Set once every object of the stage was accepted, and by nothing else. */
-function acceptedFields(turn: Turn): Partial<Record<keyof StageStatus, never>> & {
-  readonly appliedRevision: string;
-  readonly appliedDigest: string | undefined;
-  readonly entriesCount: number;
-  readonly shards: number;
-} {
+function acceptedFields(turn: Turn): Parameters<typeof withStage>[2] {
   const recorded = turn.state.stored.inventory.get(turn.goal.stage);
   return {
     appliedRevision: turn.identity.revision,
@@ -380,7 +408,10 @@ function waitForReadiness(turn: Turn, readiness: Extract<ReadinessFact, { kind: 
     message:
       `stage "${goal.stage}" is applied and still becoming ready: ${what} (waited ${formatDuration(timeoutMs)}: ` +
       `stage readyChecks.timeout, else stages[].timeout, else spec.timeout)`,
-    wakes: [readinessWake(turn), { kind: "at", elapsed: state.elapsed + retryMs(plan.spec, state.options.defaultIntervalMs) }],
+    wakes: [
+      readinessWake(turn),
+      { kind: "at", elapsed: state.elapsed + retryMs(plan.spec, state.options.defaultIntervalMs) },
+    ],
     remember: { verifyStarted },
   });
 }
@@ -397,7 +428,9 @@ function describeWaiting(waiting: readonly Waiting[]): string {
     return `${object.kind === "" ? "" : `${object.kind} `}${name} (${detail})`;
   });
   const shown = named.slice(0, 10);
-  return named.length > shown.length ? `${shown.join("; ")}; and ${named.length - shown.length} more` : shown.join("; ");
+  return named.length > shown.length
+    ? `${shown.join("; ")}; and ${named.length - shown.length} more`
+    : shown.join("; ");
 }
 
 function runMemory(turn: Turn): PassState["memory"]["run"] {
@@ -424,4 +457,3 @@ function withoutKey<Value>(map: ReadonlyMap<string, Value>, key: string): Readon
   copy.delete(key);
   return copy;
 }
-

@@ -86,7 +86,7 @@ function deleteStage(state: PassState, recorded: RecordedStage): Step {
       kind: "delete",
       stage: recorded.stage,
       as: identities(state, recorded),
-      entries: [...recorded.entries].reverse(),
+      entries: recorded.entries,
       purpose: "teardown",
     },
     requires: [{ kind: "finalizer" }],

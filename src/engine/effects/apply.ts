@@ -20,18 +20,14 @@ const inFlight = 8;
 const mostNamed = 10;
 
 /** Applies one wave of a stage as the stage's identity. */
-export async function runApply(
-  engine: Engine,
-  pass: Pass,
-  effect: ApplyEffect,
-  signal: AbortSignal,
-): Promise<Results> {
+export async function runApply(engine: Engine, pass: Pass, effect: ApplyEffect, signal: AbortSignal): Promise<Results> {
   const started = engine.clock.monotonic();
   const outcome = await applied(engine, pass, effect, signal);
   engine.reports.phase("apply", (engine.clock.monotonic() - started) / 1_000);
   if ("reason" in outcome) return withResult(pass, effect, { failure: outcome });
   const access = await accessOf(engine, pass.key.namespace, effect.as, signal);
-  const prints = pass.session.fingerprints.get(effect.stage) ?? new Map<string, ApplyOutcome["applied"][number]["fingerprint"]>();
+  const prints =
+    pass.session.fingerprints.get(effect.stage) ?? new Map<string, ApplyOutcome["applied"][number]["fingerprint"]>();
   const expressed = expressedKinds(pass, effect.stage);
   for (const object of effect.objects) {
     const done = outcome.applied.find((each) => each.id === object.id);
@@ -39,6 +35,7 @@ export async function runApply(
       prints.delete(object.id);
       continue;
     }
+    if (done.change === "skipped") continue;
     if (done.fingerprint !== undefined) prints.set(object.id, done.fingerprint);
     engine.observer.note(pass.key, access, object, done.live, expressed.has(`${object.group}/${object.kind}`));
   }
@@ -47,7 +44,10 @@ export async function runApply(
   if (effect.mode === "changed") sayHooks(pass, effect);
   const changed = outcome.applied.filter((each) => each.change === "created" || each.change === "configured");
   if (effect.mode === "steady" && changed.length > 0)
-    pass.report.drift(effect.stage, changed.map((each) => nameOf(effect, each.id)));
+    pass.report.drift(
+      effect.stage,
+      changed.map((each) => nameOf(effect, each.id)),
+    );
   return withResult(pass, effect, {
     failure: failureOf(effect.stage, outcome.failures),
     changed: changed.map((each) => each.id),
@@ -98,7 +98,8 @@ function unsettled(
   const render = [...all.values()].find(
     (fact) => fact.kind === "render" && fact.render.kind === "rendered" && fact.render.hash === effect.renderHash,
   );
-  const waves = render?.kind === "render" && render.render.kind === "rendered" ? planWaves(render.render.objects).length : 1;
+  const waves =
+    render?.kind === "render" && render.render.kind === "rendered" ? planWaves(render.render.objects).length : 1;
   if (effect.wave >= waves - 1) return [];
   return effect.objects.flatMap((object) => {
     const seen = engine.observer.get(pass.key, access, object);
@@ -138,9 +139,13 @@ function failureOf(stage: string, failures: readonly ObjectFailure[]): Failure |
   const first = failures[0];
   if (first === undefined) return undefined;
   const named = failures.slice(0, mostNamed).map((each) => each.message);
-  const cause = failures.length > mostNamed ? `${named.join("; ")}; ${failures.length} objects failed` : named.join("; ");
+  const cause =
+    failures.length > mostNamed ? `${named.join("; ")}; ${failures.length} objects failed` : named.join("; ");
   const refused = failures.find((each) => each.class === "authorization" || each.class === "notServed");
-  return stageFailure({ name: stage, operation: first.op, cause }, refused === undefined ? "ordinary" : "authorization");
+  return stageFailure(
+    { name: stage, operation: first.op, cause },
+    refused === undefined ? "ordinary" : "authorization",
+  );
 }
 
 function expressedKinds(pass: Pass, stage: string): ReadonlySet<string> {

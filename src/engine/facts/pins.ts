@@ -15,8 +15,7 @@ import { asKubeObject } from "../journal.ts";
 const fluxGroup = "source.toolkit.fluxcd.io";
 
 type Source =
-  | { readonly kind: "object"; readonly object: KubeObject }
-  | { readonly kind: "failure"; readonly failure: Failure };
+  { readonly kind: "object"; readonly object: KubeObject } | { readonly kind: "failure"; readonly failure: Failure };
 
 const failed = (...why: Parameters<typeof failure>): Source => ({ kind: "failure", failure: failure(...why) });
 
@@ -77,12 +76,7 @@ function currentObject(engine: Engine, pass: Pass): KubeObject {
 }
 
 /** Reads the named object, or the one ExternalArtifact that points back to a producer. */
-async function readSource(
-  engine: Engine,
-  pass: Pass,
-  target: SourceTarget,
-  signal: AbortSignal,
-): Promise<Source> {
+async function readSource(engine: Engine, pass: Pass, target: SourceTarget, signal: AbortSignal): Promise<Source> {
   const { client, discovery } = engine.access.controller;
   const described = `${target.kind} "${target.namespace}/${target.name}"`;
   try {
@@ -90,7 +84,10 @@ async function readSource(
     const version = target.mode === "direct" ? target.version : undefined;
     const resource = await servedResource(discovery.find.bind(discovery), { kind, version }, signal);
     if (resource === undefined)
-      return failed("RBACDenied", `Cannot read ${described}: kind ${kind} of ${fluxGroup} is not served; install its CRD`);
+      return failed(
+        "RBACDenied",
+        `Cannot read ${described}: kind ${kind} of ${fluxGroup} is not served; install its CRD`,
+      );
     if (target.mode === "direct") {
       const { namespace, name } = target;
       const object = asKubeObject(await client.send(getRequest(resource, { namespace, name }), { signal }));
@@ -123,17 +120,18 @@ async function servedResource(
   return exact ?? find({ group, kind: wanted.kind }, { signal });
 }
 
-function producedBy(
-  target: Extract<SourceTarget, { mode: "producer" }>,
-  artifacts: readonly KubeObject[],
-): Source {
+function producedBy(target: Extract<SourceTarget, { mode: "producer" }>, artifacts: readonly KubeObject[]): Source {
   const matching = artifactsOf(target, artifacts);
   const first = matching[0];
   const described = `${target.kind} "${target.namespace}/${target.name}"`;
   if (first === undefined) return failed("ArtifactNotFound", `no ExternalArtifact points back to ${described}`);
   if (matching.length > 1) {
     const names = matching.map((each) => each.metadata.name).sort();
-    return failed("ResolveFailed", `several ExternalArtifacts point back to ${described}: ${names.join(", ")}`, "minute");
+    return failed(
+      "ResolveFailed",
+      `several ExternalArtifacts point back to ${described}: ${names.join(", ")}`,
+      "minute",
+    );
   }
   return { kind: "object", object: first };
 }
@@ -149,7 +147,9 @@ async function listAll(
   do {
     const page = await client.send(listRequest(resource, { namespace, limit: 500, continue: next }), { signal });
     for (const item of asArray(at(page, "items")))
-      items.push(asKubeObject({ apiVersion: `${resource.group}/${resource.version}`, kind: resource.kind, ...asObject(item) }));
+      items.push(
+        asKubeObject({ apiVersion: `${resource.group}/${resource.version}`, kind: resource.kind, ...asObject(item) }),
+      );
     const token = at(page, "metadata", "continue");
     next = typeof token === "string" && token !== "" ? token : undefined;
   } while (next !== undefined);

@@ -33,6 +33,14 @@ export interface Awaited {
   readonly expressed: boolean;
 }
 
+/** What a pass looked at for one stage, and when. */
+export interface Looked {
+  readonly access: Access;
+  readonly awaited: readonly Awaited[];
+  /** Monotonic ms. */
+  readonly lookedAt: number;
+}
+
 /** Judges everything a stage waits for together (spec 20 §9.1). */
 export async function readReadiness(engine: Engine, pass: Pass, key: ReadinessKey, signal: AbortSignal): Promise<Fact> {
   const { spec } = pass.snapshot;
@@ -40,7 +48,9 @@ export async function readReadiness(engine: Engine, pass: Pass, key: ReadinessKe
   if (spec === undefined || stage === undefined) throw new RangeError(`no stage "${key.stage}" to look at`);
   const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
   const access = await accessOf(engine, pass.key.namespace, as, signal);
+  const lookedAt = engine.clock.monotonic();
   const awaited = await awaitedOf(engine, pass, { stage, key, access }, signal);
+  pass.looked.set(stage.name, { access, awaited, lookedAt });
   const looked = await Promise.all(
     awaited.map(async (each) => ({ each, seen: await look(engine, pass, { access, awaited: each }, signal) })),
   );
@@ -77,9 +87,7 @@ function verdict(
       message: seen.readiness.message,
     }));
   const waiting = [...objects, ...expressions.waiting];
-  return waiting.length === 0
-    ? { kind: "ready" }
-    : { kind: "waiting", objects: waiting, stuck: expressions.stuck };
+  return waiting.length === 0 ? { kind: "ready" } : { kind: "waiting", objects: waiting, stuck: expressions.stuck };
 }
 
 /** Applied and kept objects, `checks`, and whatever expressions are about. */
@@ -123,12 +131,18 @@ async function checkId(
     check,
     access,
   }: {
-    readonly check: { readonly apiVersion?: string; readonly kind: string; readonly name: string; readonly namespace?: string };
+    readonly check: {
+      readonly apiVersion?: string;
+      readonly kind: string;
+      readonly name: string;
+      readonly namespace?: string;
+    };
     readonly access: Access;
   },
   signal: AbortSignal,
 ): Promise<{ readonly id: ObjectId; readonly version: string | undefined }> {
-  const named = check.apiVersion !== undefined && check.apiVersion !== "" ? splitApiVersion(check.apiVersion) : undefined;
+  const named =
+    check.apiVersion !== undefined && check.apiVersion !== "" ? splitApiVersion(check.apiVersion) : undefined;
   const resource =
     named === undefined
       ? (await access.discovery.preferredFor(check.kind, { signal }))[0]
@@ -154,6 +168,9 @@ async function look(
   const known = engine.observer.get(pass.key, access, id);
   if (known !== undefined && (!awaited.expressed || known.object !== undefined)) {
     const age = engine.clock.monotonic() - known.seenAt;
+    // A claim that waits for its first consumer is as ready as it can be, which only its StorageClass tells.
+    const claim = id.kind === "PersistentVolumeClaim" && known.readiness.status === "InProgress";
+    if (claim) return readObject(engine, pass, { access, awaited }, signal);
     if (age < freshMs || engine.observer.isLive(pass.key, access, id))
       return { readiness: known.readiness, object: known.object };
     // What is Current stays so until a watch or the next steady pass says otherwise.
@@ -173,12 +190,12 @@ async function readObject(
   let resource: ApiResource | undefined;
   try {
     resource = await access.discovery.find({ group: id.group, kind: id.kind, version }, { signal });
-    if (resource === undefined)
-      return unknown(`kind ${id.kind} of group "${id.group}" is not served`, "NotFound");
+    if (resource === undefined) return unknown(`kind ${id.kind} of group "${id.group}" is not served`, "NotFound");
     const request = getRequest(resource, { namespace: resource.namespaced ? id.namespace : undefined, name: id.name });
     const object = asKubeObject(await access.client.send(request, { signal }));
     engine.observer.note(pass.key, access, id, object, awaited.expressed);
-    const readiness = engine.observer.get(pass.key, access, id)?.readiness ?? unknown("was not read", "Unknown").readiness;
+    const readiness =
+      engine.observer.get(pass.key, access, id)?.readiness ?? unknown("was not read", "Unknown").readiness;
     if (readiness.status === "InProgress" && (await waitsForFirstConsumer(access, object, signal)))
       return { readiness: { status: "Current", message: "waits for its first consumer" }, object };
     return { readiness, object };
@@ -197,27 +214,24 @@ function unknown(message: string, status: "NotFound" | "Unknown"): Seen {
   return { readiness: { status, message }, object: undefined };
 }
 
-/** What the observer follows while the stage waits; kinds that are always Current need no watch. */
+/** What the observer follows while the stage waits; `poll` when some of it cannot be watched. */
 export async function followedOf(
   engine: Engine,
-  pass: { readonly key: Pass["key"]; readonly awaited: readonly Awaited[]; readonly access: Access },
+  waiting: { readonly key: Pass["key"]; readonly awaited: readonly Awaited[]; readonly access: Access },
   signal: AbortSignal,
-): Promise<readonly Followed[]> {
-  const followed = await Promise.all(
-    pass.awaited.map(async (awaited): Promise<Followed | undefined> => {
-      const known = engine.observer.get(pass.key, pass.access, awaited.id);
-      const settled = known?.readiness.status === "Current" && alwaysCurrent.has(`${awaited.id.group}/${awaited.id.kind}`);
-      if (settled && !awaited.expressed) return undefined;
-      const resource = await pass.access.discovery.find(
-        { group: awaited.id.group, kind: awaited.id.kind, version: awaited.version },
-        { signal },
-      );
-      return resource === undefined
-        ? undefined
-        : { id: awaited.id, resource, labelled: awaited.rendered, anyChange: awaited.expressed };
-    }),
-  );
-  return followed.flatMap((each) => (each === undefined ? [] : [each]));
+): Promise<{ readonly followed: readonly Followed[]; readonly poll: boolean }> {
+  const followed: Followed[] = [];
+  let poll = false;
+  for (const awaited of waiting.awaited) {
+    const { id, version } = awaited;
+    const known = engine.observer.get(waiting.key, waiting.access, id);
+    const settled = known?.readiness.status === "Current" && alwaysCurrent.has(`${id.group}/${id.kind}`);
+    if (settled && !awaited.expressed) continue;
+    const resource = await waiting.access.discovery.find({ group: id.group, kind: id.kind, version }, { signal });
+    if (resource === undefined) poll = true;
+    else followed.push({ id, resource, labelled: awaited.rendered, anyChange: awaited.expressed });
+  }
+  return { followed, poll };
 }
 
 /** Kinds whose status says nothing about readiness (spec 20 §9.3). */
@@ -232,5 +246,3 @@ const alwaysCurrent = new Set([
   "rbac.authorization.k8s.io/ClusterRole",
   "rbac.authorization.k8s.io/ClusterRoleBinding",
 ]);
-
-export { awaitedOf };

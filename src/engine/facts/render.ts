@@ -120,7 +120,8 @@ async function openHeld(
 ): Promise<Opened> {
   const { digest, revision } = key.identity;
   const recorded = pass.snapshot.stored?.lastAppliedSnapshot?.find(
-    (entry) => entry.stage === stage.name && entry.revision === revision && (digest === undefined || entry.digest === digest),
+    (entry) =>
+      entry.stage === stage.name && entry.revision === revision && (digest === undefined || entry.digest === digest),
   );
   const wanted = digest ?? recorded?.digest;
   const why = `the content of revision "${revision}" of stage "${stage.name}" is not kept and cannot be fetched again`;
@@ -178,10 +179,18 @@ async function stageVariables(
   });
   if (read.kind === "read") {
     const digestOfValues = hashOf([...(read.variables?.values ?? [])]);
-    return { kind: "variables", variables: read.variables, substitutionDigest: read.substitutionDigest, digestOfValues };
+    return {
+      kind: "variables",
+      variables: read.variables,
+      substitutionDigest: read.substitutionDigest,
+      digestOfValues,
+    };
   }
   const authorization = read.kind === "denied" ? "authorization" : "ordinary";
-  const why = stageFailure({ name: stage.name, operation: "resolve postBuild variables", cause: read.cause }, authorization);
+  const why = stageFailure(
+    { name: stage.name, operation: "resolve postBuild variables", cause: read.cause },
+    authorization,
+  );
   // An earlier stage may still create what is missing; without one the preflight has the last word.
   const earlier = spec.stages[0]?.name !== stage.name;
   return read.kind === "missing" && earlier && key.at === "preflight"

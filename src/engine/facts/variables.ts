@@ -77,4 +77,3 @@ async function readReference(
     return { kind: "failed", failure: { kind, cause: `Cannot read ${described}: ${error.message}` } };
   }
 }
-
