@@ -11,7 +11,7 @@ const layers = {
   dev: ["lib"],
   identity: ["kube", "outbound", ...core],
   source: ["outbound", "lib"],
-  build: ["compute", "lib", "api"],
+  build: ["compute", ...core],
   apply: ["kube", ...core],
   actions: ["source", "build", "apply", "identity", "outbound", "kube", ...core],
   runtime: ["kube", "observe", "lib"],

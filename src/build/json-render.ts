@@ -9,15 +9,16 @@ export function renderJson(value: YamlValue): string {
     for (const item of value) text += (text.length > 1 ? "," : "") + renderJson(item);
     return `${text}]`;
   }
-  return renderMembers(value);
+  return `{${renderMembers(value, Object.keys(value))}}`;
 }
 
-function renderMembers(mapping: YamlMapping): string {
-  let text = "{";
-  for (const key of Object.keys(mapping).sort()) {
+/** The members of these keys, in code unit order, without the braces around them. */
+export function renderMembers(mapping: YamlMapping, keys: readonly string[]): string {
+  let text = "";
+  for (const key of [...keys].sort()) {
     const member = mapping[key];
     if (member === undefined) continue;
-    text += `${text.length > 1 ? "," : ""}${JSON.stringify(key)}:${renderJson(member)}`;
+    text += `${text === "" ? "" : ","}${JSON.stringify(key)}:${renderJson(member)}`;
   }
-  return `${text}}`;
+  return text;
 }

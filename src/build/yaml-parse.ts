@@ -10,7 +10,14 @@ import {
   type SequenceEvent,
 } from "js-yaml";
 import { NotRepresentable, resolveNumber, resolvePlain, resolveTimestamp, type YamlDialect } from "./yaml-scalar.ts";
-import { emptyMapping, isMapping, isSequence, type OpenMapping, type YamlMapping, type YamlValue } from "./yaml-value.ts";
+import {
+  emptyMapping,
+  isMapping,
+  isSequence,
+  type OpenMapping,
+  type YamlMapping,
+  type YamlValue,
+} from "./yaml-value.ts";
 
 /** Nesting allowed in a document (spec 50 §6). */
 const deepest = 100;
@@ -117,7 +124,8 @@ class Composer {
     const anchored = this.#anchors.get(name);
     if (anchored === undefined) throw this.#problem("an alias without its anchor");
     this.#size += anchored.size;
-    if (this.#size > this.#sizeLimit) throw this.#problem(`aliases that expand to more than ${largestExpansion} times the text`);
+    if (this.#size > this.#sizeLimit)
+      throw this.#problem(`aliases that expand to more than ${largestExpansion} times the text`);
     return anchored.value;
   }
 
@@ -201,7 +209,8 @@ class Composer {
       case "!!bool":
       case "!!null": {
         const value = this.#plain(text);
-        if (tag === "!!bool" ? typeof value !== "boolean" : value !== null) throw this.#problem(`${tag} on something else`);
+        if (tag === "!!bool" ? typeof value !== "boolean" : value !== null)
+          throw this.#problem(`${tag} on something else`);
         return value;
       }
       case "!!binary":

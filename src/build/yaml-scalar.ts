@@ -78,7 +78,11 @@ export function resolveTimestamp(text: string): string | undefined {
   const match = timestamp.exec(text);
   if (match === null) return undefined;
   const [, year = "", month = "", day = ""] = match;
-  const [hour, minute, second] = [match[4] ?? match[9] ?? "0", match[5] ?? match[10] ?? "0", match[6] ?? match[11] ?? "0"];
+  const [hour, minute, second] = [
+    match[4] ?? match[9] ?? "0",
+    match[5] ?? match[10] ?? "0",
+    match[6] ?? match[11] ?? "0",
+  ];
   const fraction = (match[7] ?? match[12] ?? "").replace(/0+$/, "").replace(/^\.$/, "");
   const zone = match[8] ?? "Z";
   const two = (part: string): string => part.padStart(2, "0");

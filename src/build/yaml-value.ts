@@ -11,12 +11,15 @@ export type OpenMapping = Record<string, YamlValue>;
 
 /** An empty mapping without prototype. */
 export function emptyMapping(): OpenMapping {
-  // The literal's `__proto__` sets the prototype; TypeScript has no type for an object without one.
-  return { __proto__: null } as unknown as OpenMapping;
+  // In a literal, `__proto__` sets the prototype.
+  return { __proto__: null };
 }
 
 /** A copy with some members replaced; `undefined` removes one. */
-export function withMembers(mapping: YamlMapping, change: Readonly<Record<string, YamlValue | undefined>>): YamlMapping {
+export function withMembers(
+  mapping: YamlMapping,
+  change: Readonly<Record<string, YamlValue | undefined>>,
+): YamlMapping {
   const copy = emptyMapping();
   for (const key of Object.keys(mapping)) {
     const value = Object.hasOwn(change, key) ? change[key] : mapping[key];
@@ -62,4 +65,9 @@ export function valueAt(value: YamlValue | undefined, ...path: readonly string[]
     current = current[key];
   }
   return current;
+}
+
+/** A scalar as text (`true` → "true"); undefined for null, lists and mappings. */
+export function scalarText(value: YamlValue | undefined): string | undefined {
+  return value === undefined || value === null || typeof value === "object" ? undefined : String(value);
 }

@@ -1,0 +1,27 @@
+/**
+ * Why a stage cannot be built. `NotFound`: its path; `Empty`: no manifests there; `NotAManifest`: a file that is
+ * something else; `Invalid`: a manifest that cannot be applied, or a tree that must not be read; `Limit`: a cap of
+ * spec 50 §6.
+ */
+export type BuildReason =
+  | "NotFound"
+  | "Empty"
+  | "NotAManifest"
+  | "Yaml"
+  | "Kustomize"
+  | "Substitution"
+  | "Patch"
+  | "Duplicate"
+  | "Invalid"
+  | "Limit";
+
+/** The same artifact and spec give the same failure. Names files and objects, never a value. */
+export class BuildError extends Error {
+  override name = "BuildError";
+  readonly retry = "never";
+  readonly reason: BuildReason;
+  constructor(reason: BuildReason, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.reason = reason;
+  }
+}

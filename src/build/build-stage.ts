@@ -1,0 +1,111 @@
+import type { ComputePool } from "../compute/pool.ts";
+import type { ObjectId } from "../domain/object-id.ts";
+import type { RenderedObject } from "../domain/rendered.ts";
+import { BuildError } from "./build-error.ts";
+import type { OwnerLabels, Scope } from "./draft.ts";
+import { finishDrafts } from "./finish-drafts.ts";
+import { renderJobName } from "./render-job.ts";
+import { renderTree, type Rendered, type RenderInput } from "./render-tree.ts";
+import { scanTree } from "./scan-tree.ts";
+import type { Variables } from "./variables.ts";
+
+export type { Variables } from "./variables.ts";
+
+/** Longest a build may take (spec 20 §5). */
+const buildTimeoutMs = 60_000;
+/** Plain trees up to this many bytes take a few milliseconds, less than the way to a worker and back. */
+const smallTreeBytes = 64 * 1024;
+/** Builds above this many bytes of manifests run one at a time. */
+const bigTreeBytes = 4 * 1024 * 1024;
+
+/**
+ * Scopes of kinds in the target cluster, by `<group>/<kind>`; undefined for a kind it does not serve.
+ *
+ * @throws what its discovery throws; `buildStage` passes it on
+ */
+export type ScopeLookup = (
+  kinds: readonly { readonly group: string; readonly kind: string }[],
+  signal: AbortSignal,
+) => Promise<ReadonlyMap<string, Scope | undefined>>;
+
+/** One entry of `stages[].patches`. */
+export interface StagePatch {
+  readonly patch: string;
+  readonly target?: {
+    readonly group?: string;
+    readonly version?: string;
+    readonly kind?: string;
+    readonly name?: string;
+    readonly namespace?: string;
+    readonly labelSelector?: string;
+    readonly annotationSelector?: string;
+  };
+}
+
+export interface BuildRequest {
+  /** Absolute path of the unpacked artifact; nothing is written there. */
+  readonly root: string;
+  readonly path: string;
+  readonly patches: readonly StagePatch[];
+  /** Undefined: no substitution. */
+  readonly variables: Variables | undefined;
+  readonly applyHelmHookResources: boolean;
+  readonly defaultNamespace: string;
+  readonly labels: OwnerLabels;
+}
+
+export interface Built {
+  /** In the build's order; applying orders them again. */
+  readonly objects: readonly RenderedObject[];
+  /** Helm hooks among the objects that are applied like any other, for the Event `HelmHookApplied`. */
+  readonly hooks: readonly ObjectId[];
+}
+
+/**
+ * Turns a directory of an artifact into final objects (spec 20 §5).
+ *
+ * @throws {BuildError}
+ * @throws {ComputeError} when the build takes longer than 60 s or too much memory
+ */
+export async function buildStage(
+  request: BuildRequest,
+  o: {
+    readonly compute: ComputePool;
+    readonly scopes: ScopeLookup;
+    readonly signal: AbortSignal;
+    /** Builds of one queue, a namespace, wait for each other before they delay another's. */
+    readonly queue: string;
+  },
+): Promise<Built> {
+  const rendered = await render(request, o);
+  if (rendered.kind === "failed") throw new BuildError(rendered.reason, rendered.message);
+  const { drafts } = rendered;
+  const asked = new Map(drafts.map(({ group, kind }) => [`${group}/${kind}`, { group, kind }]));
+  for (const defined of rendered.scopes.keys()) asked.delete(defined);
+  const served = asked.size === 0 ? new Map<string, Scope>() : await o.scopes([...asked.values()], o.signal);
+  const objects = await finishDrafts(drafts, {
+    scopes: new Map([...served, ...rendered.scopes]),
+    defaultNamespace: request.defaultNamespace,
+    signal: o.signal,
+  });
+  const hooks = request.applyHelmHookResources ? objects.filter((object) => object.helmHook) : [];
+  return { objects, hooks };
+}
+
+async function render(
+  request: BuildRequest,
+  o: { readonly compute: ComputePool; readonly signal: AbortSignal; readonly queue: string },
+): Promise<Rendered> {
+  const { root, path, applyHelmHookResources, labels } = request;
+  const input: RenderInput = { root, path, applyHelmHookResources, labels };
+  const tree = await scanTree(root, path, { stopAfterBytes: bigTreeBytes });
+  if (tree.kustomizations.length === 0 && tree.totalBytes < smallTreeBytes) return renderTree(input);
+  const output = await o.compute.run(renderJobName, input, {
+    signal: o.signal,
+    timeoutMs: buildTimeoutMs,
+    queue: o.queue,
+    exclusive: tree.stopped,
+  });
+  // What `renderJob` put in its output.
+  return output as Rendered;
+}

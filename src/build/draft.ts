@@ -1,0 +1,66 @@
+import type { ObjectControls } from "../domain/rendered.ts";
+import { readControls } from "./controls.ts";
+import { helmHooks } from "./helm-hook.ts";
+import { renderMembers } from "./json-render.ts";
+import type { Manifest } from "./manifest.ts";
+import { emptyMapping, mappingAt, textAt, withMembers, type YamlMapping } from "./yaml-value.ts";
+
+export type Scope = "Namespaced" | "Cluster";
+
+/** The owner of a render: the values of our three labels (spec 20 §5.7). */
+export interface OwnerLabels {
+  readonly stage: string;
+  readonly name: string;
+  readonly namespace: string;
+}
+
+/** An object that only waits for its scope: `head`, its namespace if any, and `tail` are its JSON with sorted keys. */
+export interface Draft extends Omit<Manifest, "value"> {
+  readonly controls: ObjectControls;
+  readonly helmHook: boolean;
+  readonly head: Uint8Array;
+  readonly tail: Uint8Array;
+}
+
+/** The object with our labels, which win over the manifest's. */
+export function draftManifest(manifest: Manifest, labels: OwnerLabels): Draft {
+  const { value, ...identity } = manifest;
+  const written = mappingAt(value, "metadata") ?? emptyMapping();
+  const metadata = withMembers(written, {
+    namespace: undefined,
+    labels: withMembers(mappingAt(written, "labels") ?? emptyMapping(), {
+      "stages.metio.wtf/stage": labels.stage,
+      "stages.metio.wtf/name": labels.name,
+      "stages.metio.wtf/namespace": labels.namespace,
+    }),
+  });
+  // "name" is always there and sorts before, so that a namespace always follows a comma.
+  const inside = splitKeys(metadata, "namespace");
+  const outside = splitKeys(value, "metadata");
+  const before = renderMembers(value, outside.before);
+  const after = renderMembers(value, outside.after);
+  const rest = renderMembers(metadata, inside.after);
+  return {
+    ...identity,
+    controls: readControls(value),
+    helmHook: helmHooks(manifest).length > 0,
+    head: Buffer.from(`{${before}${before === "" ? "" : ","}"metadata":{${renderMembers(metadata, inside.before)}`),
+    tail: Buffer.from(`${rest === "" ? "" : ","}${rest}}${after === "" ? "" : ","}${after}}`),
+  };
+}
+
+function splitKeys(
+  mapping: YamlMapping,
+  at: string,
+): { readonly before: readonly string[]; readonly after: readonly string[] } {
+  const keys = Object.keys(mapping);
+  return { before: keys.filter((key) => key < at), after: keys.filter((key) => key > at) };
+}
+
+/** The scope a CustomResourceDefinition gives its kind, by `<group>/<kind>`; undefined for other objects. */
+export function definedScope({ group, kind, value }: Manifest): readonly [string, Scope] | undefined {
+  if (kind !== "CustomResourceDefinition" || group !== "apiextensions.k8s.io") return undefined;
+  const scope = textAt(value, "spec", "scope");
+  if (scope !== "Namespaced" && scope !== "Cluster") return undefined;
+  return [`${textAt(value, "spec", "group")}/${textAt(value, "spec", "names", "kind")}`, scope];
+}

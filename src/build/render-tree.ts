@@ -1,0 +1,72 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { BuildError, type BuildReason } from "./build-error.ts";
+import { definedScope, draftManifest, type Draft, type OwnerLabels, type Scope } from "./draft.ts";
+import { isDroppedHook } from "./helm-hook.ts";
+import type { Manifest } from "./manifest.ts";
+import { normaliseManifest } from "./normalise.ts";
+import { readManifests } from "./read-manifests.ts";
+import { scanTree } from "./scan-tree.ts";
+
+/** Largest sum of manifests of a tree that is read without kustomize (spec 50 §6). */
+const mostPlainBytes = 64 * 1024 * 1024;
+
+/** What a build needs of the process: plain data, because it crosses to a worker. */
+export interface RenderInput {
+  /** Absolute path of the unpacked artifact. */
+  readonly root: string;
+  readonly path: string;
+  readonly applyHelmHookResources: boolean;
+  readonly labels: OwnerLabels;
+}
+
+/** The objects of a directory, but for what only the cluster knows. */
+export type Rendered =
+  | {
+      readonly kind: "rendered";
+      readonly drafts: readonly Draft[];
+      /** By the render's own CustomResourceDefinitions: `<group>/<kind>` → scope. */
+      readonly scopes: ReadonlyMap<string, Scope>;
+    }
+  | { readonly kind: "failed"; readonly reason: BuildReason; readonly message: string };
+
+/** Does everything of spec 20 §5 but namespaces and ids. Reads nothing outside the root, and no network. */
+export async function renderTree(input: RenderInput): Promise<Rendered> {
+  try {
+    const drafts: Draft[] = [];
+    const scopes = new Map<string, Scope>();
+    for await (const manifests of readTree(input)) {
+      for (const manifest of manifests) {
+        const finished = finishManifest(manifest, input);
+        if (finished === undefined) continue;
+        drafts.push(draftManifest(finished, input.labels));
+        const defined = definedScope(finished);
+        if (defined !== undefined) scopes.set(...defined);
+      }
+    }
+    return { kind: "rendered", drafts, scopes };
+  } catch (error) {
+    if (error instanceof BuildError) return { kind: "failed", reason: error.reason, message: error.message };
+    throw error;
+  }
+}
+
+/** Manifests file by file, so that only one file is held as objects at a time. */
+async function* readTree(input: RenderInput): AsyncGenerator<readonly Manifest[]> {
+  const tree = await scanTree(input.root, input.path);
+  if (tree.kustomizations.length > 0) throw new BuildError("Kustomize", "Cannot build a kustomization here");
+  if (tree.totalBytes > mostPlainBytes)
+    throw new BuildError(
+      "Limit",
+      `Cannot build: manifests are ${tree.totalBytes} bytes, at most ${mostPlainBytes} allowed`,
+    );
+  for (const { path } of tree.files) {
+    const bytes = await readFile(join(input.root, path));
+    yield readManifests(bytes, `"${path}"`, "kustomize");
+  }
+}
+
+function finishManifest(manifest: Manifest, input: RenderInput): Manifest | undefined {
+  if (isDroppedHook(manifest, input.applyHelmHookResources)) return undefined;
+  return normaliseManifest(manifest);
+}

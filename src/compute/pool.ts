@@ -1,0 +1,223 @@
+import { availableParallelism } from "node:os";
+import { Worker, type Transferable } from "node:worker_threads";
+import { Shutdown } from "../lib/abort.ts";
+import { abortReason } from "../lib/abort-reason.ts";
+import type { Clock } from "../lib/clock.ts";
+import { ComputeError } from "./compute-error.ts";
+import type { JobReply, JobRequest } from "./job.ts";
+
+export interface RunOptions {
+  /** Aborting drops a waiting job and kills the worker of a running one. */
+  readonly signal: AbortSignal;
+  /** From the start of the job, not from the call: waiting for a worker does not count. */
+  readonly timeoutMs: number;
+  /** Jobs of one queue (a namespace) start in order; queues take turns. */
+  readonly queue: string;
+  /** Needs much memory: one such job runs at a time. */
+  readonly exclusive?: boolean;
+  readonly transfer?: readonly Transferable[];
+}
+
+/** Runs CPU-bound jobs off the event loop, in workers that can be killed. */
+export interface ComputePool extends AsyncDisposable {
+  /**
+   * @throws {ComputeError} `TimedOut`, `Crashed`, `OutOfMemory`, `Failed`, `Overloaded`
+   * @throws the signal's reason, when aborted; {@link Shutdown} when the pool is disposed
+   */
+  run(job: string, input: unknown, o: RunOptions): Promise<unknown>;
+}
+
+/** Per worker; code, buffers and WebAssembly memory come on top. */
+const workerHeapMiB = 512;
+/** Jobs waiting for a worker; each caller waits for its own, so this many means a leak. */
+const mostWaiting = 4_096;
+
+/**
+ * Starts no worker until a job needs one; idle workers are kept. `workerUrl` is a module that calls `serveJobs`.
+ * Default size: the processors, at least 1 and at most 4.
+ */
+export function createComputePool(o: {
+  readonly clock: Clock;
+  readonly workerUrl: URL;
+  readonly size?: number;
+}): ComputePool {
+  return new WorkerPool(o.clock, o.workerUrl, o.size ?? Math.max(1, Math.min(4, availableParallelism())));
+}
+
+interface Task {
+  readonly job: string;
+  readonly input: unknown;
+  readonly options: RunOptions;
+  readonly resolve: (output: unknown) => void;
+  readonly reject: (error: Error) => void;
+  readonly onAbort: () => void;
+}
+
+interface Running {
+  readonly id: number;
+  readonly task: Task;
+  readonly timer: Disposable;
+}
+
+/** A worker and what it does: a slot is idle without `running`, and leaves the pool when its worker ends. */
+interface Slot {
+  readonly worker: Worker;
+  running: Running | undefined;
+  ending: Promise<unknown> | undefined;
+}
+
+class WorkerPool implements ComputePool {
+  readonly #clock: Clock;
+  readonly #workerUrl: URL;
+  readonly #size: number;
+  readonly #slots = new Set<Slot>();
+  /** In the order in which queues have their turn. */
+  readonly #waiting = new Map<string, Task[]>();
+  #waitingCount = 0;
+  #lastId = 0;
+  #closed = false;
+
+  constructor(clock: Clock, workerUrl: URL, size: number) {
+    this.#clock = clock;
+    this.#workerUrl = workerUrl;
+    this.#size = size;
+  }
+
+  run(job: string, input: unknown, options: RunOptions): Promise<unknown> {
+    if (this.#closed) return Promise.reject(new Shutdown("the compute pool is closed"));
+    if (options.signal.aborted) return Promise.reject(abortReason(options.signal));
+    if (this.#waitingCount >= mostWaiting)
+      return Promise.reject(new ComputeError("Overloaded", `Cannot run job "${job}": ${mostWaiting} are waiting`));
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => this.#abort(task);
+      const task: Task = { job, input, options, resolve, reject, onAbort };
+      options.signal.addEventListener("abort", onAbort, { once: true });
+      const queue = this.#waiting.get(options.queue);
+      if (queue === undefined) this.#waiting.set(options.queue, [task]);
+      else queue.push(task);
+      this.#waitingCount++;
+      this.#dispatch();
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    const waiting = [...this.#waiting.values()].flat();
+    this.#waiting.clear();
+    this.#waitingCount = 0;
+    for (const task of waiting) this.#settle(task, () => task.reject(new Shutdown("the compute pool is closed")));
+    await Promise.all([...this.#slots].map((slot) => this.#end(slot, new Shutdown("the compute pool is closed"))));
+  }
+
+  #dispatch(): void {
+    for (;;) {
+      if (this.#closed) return;
+      const idle = this.#idle();
+      if (idle === undefined && this.#slots.size >= this.#size) return;
+      const task = this.#next();
+      if (task === undefined) return;
+      this.#start(idle ?? this.#spawn(), task);
+    }
+  }
+
+  #idle(): Slot | undefined {
+    for (const slot of this.#slots) if (slot.running === undefined && slot.ending === undefined) return slot;
+    return undefined;
+  }
+
+  /** The first task that may run; its queue goes to the end of the turn. */
+  #next(): Task | undefined {
+    const exclusiveRuns = [...this.#slots].some((slot) => slot.running?.task.options.exclusive === true);
+    for (const [name, queue] of this.#waiting) {
+      const index = queue.findIndex((task) => !exclusiveRuns || task.options.exclusive !== true);
+      const [task] = index < 0 ? [] : queue.splice(index, 1);
+      if (task === undefined) continue;
+      this.#waiting.delete(name);
+      if (queue.length > 0) this.#waiting.set(name, queue);
+      this.#waitingCount--;
+      return task;
+    }
+    return undefined;
+  }
+
+  #spawn(): Slot {
+    const worker = new Worker(this.#workerUrl, {
+      // Nothing of this process's environment or flags: what a job may know comes with its input.
+      env: {},
+      execArgv: [],
+      argv: [],
+      resourceLimits: { maxOldGenerationSizeMb: workerHeapMiB },
+    });
+    const slot: Slot = { worker, running: undefined, ending: undefined };
+    worker.on("message", (reply: JobReply) => this.#reply(slot, reply));
+    worker.on("error", (error: unknown) => void this.#end(slot, crashOf(slot, error)));
+    worker.on("exit", () => void this.#end(slot, crashOf(slot, undefined)));
+    this.#slots.add(slot);
+    return slot;
+  }
+
+  #start(slot: Slot, task: Task): void {
+    const id = ++this.#lastId;
+    const { timeoutMs, transfer = [] } = task.options;
+    const timer = this.#clock.timer(timeoutMs, () => {
+      const message = `Job "${task.job}" took longer than ${timeoutMs / 1_000} s`;
+      void this.#end(slot, new ComputeError("TimedOut", message));
+    });
+    slot.running = { id, task, timer };
+    const request: JobRequest = { id, job: task.job, input: task.input };
+    slot.worker.postMessage(request, transfer);
+  }
+
+  #reply(slot: Slot, reply: JobReply): void {
+    const { running } = slot;
+    if (running?.id !== reply.id) return;
+    slot.running = undefined;
+    running.timer[Symbol.dispose]();
+    const { task } = running;
+    this.#settle(task, () => {
+      if (reply.kind === "done") task.resolve(reply.output);
+      else task.reject(new ComputeError("Failed", `Job "${task.job}" failed`, { cause: reply.error }));
+    });
+    this.#dispatch();
+  }
+
+  #abort(task: Task): void {
+    const reason = abortReason(task.options.signal);
+    for (const slot of this.#slots) if (slot.running?.task === task) return void this.#end(slot, reason);
+    const { queue: name } = task.options;
+    const queue = this.#waiting.get(name) ?? [];
+    const index = queue.indexOf(task);
+    if (index < 0) return;
+    queue.splice(index, 1);
+    this.#waitingCount--;
+    if (queue.length === 0) this.#waiting.delete(name);
+    this.#settle(task, () => task.reject(reason));
+  }
+
+  /** Fails what the slot's worker does and ends the worker. Its place is free once the worker is gone. */
+  #end(slot: Slot, why: Error): Promise<unknown> {
+    const { running } = slot;
+    slot.running = undefined;
+    if (running !== undefined) {
+      running.timer[Symbol.dispose]();
+      this.#settle(running.task, () => running.task.reject(why));
+    }
+    slot.ending ??= slot.worker.terminate().finally(() => {
+      this.#slots.delete(slot);
+      this.#dispatch();
+    });
+    return slot.ending;
+  }
+
+  #settle(task: Task, run: () => void): void {
+    task.options.signal.removeEventListener("abort", task.onAbort);
+    run();
+  }
+}
+
+function crashOf(slot: Slot, error: unknown): ComputeError {
+  const job = `Job "${slot.running?.task.job ?? ""}"`;
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  if (code === "ERR_WORKER_OUT_OF_MEMORY") return new ComputeError("OutOfMemory", `${job} needs too much memory`);
+  return new ComputeError("Crashed", `${job} ended its worker`, { cause: error });
+}

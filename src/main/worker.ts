@@ -1,0 +1,7 @@
+import { parentPort } from "node:worker_threads";
+import { renderJob, renderJobName } from "../build/render-job.ts";
+import { serveJobs } from "../compute/serve-jobs.ts";
+
+// The entry of the compute pool's workers (src/compute/pool.ts).
+if (parentPort === null) throw new Error("this module runs in a worker only");
+serveJobs(parentPort, { [renderJobName]: renderJob });

@@ -1,0 +1,96 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { createComputePool, type ComputePool, type RunOptions } from "../../src/compute/pool.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+
+let pools: ComputePool[] = [];
+afterEach(async () => {
+  await Promise.all(pools.map((pool) => pool[Symbol.asyncDispose]()));
+  pools = [];
+});
+
+function start(size: number): ComputePool {
+  const workerUrl = new URL("build-crash-worker.ts", import.meta.url);
+  const pool = createComputePool({ clock: systemClock, workerUrl, size });
+  pools.push(pool);
+  return pool;
+}
+
+const options = (more: Partial<RunOptions> = {}): RunOptions => ({
+  signal: new AbortController().signal,
+  timeoutMs: 20_000,
+  queue: "team",
+  ...more,
+});
+
+describe("the compute pool", () => {
+  test.each([
+    ["TimedOut", "loop", 100],
+    ["TimedOut", "hang", 100],
+    ["Crashed", "exit", 20_000],
+    ["OutOfMemory", "hog", 20_000],
+    ["Failed", "fail", 20_000],
+    ["Failed", "unknown", 20_000],
+  ])("fails as %s when a job is %s, and goes on", async (reason, job, timeoutMs) => {
+    const pool = start(1);
+    await expect(pool.run(job, undefined, options({ timeoutMs }))).rejects.toMatchObject({
+      name: "ComputeError",
+      reason,
+    });
+    expect(await pool.run("echo", 1, options())).toBe(1);
+  });
+
+  test("tells nothing of what a job's error says", async () => {
+    const error: unknown = await start(1)
+      .run("fail", undefined, options())
+      .catch((cause: unknown) => cause);
+    expect(error).toBeInstanceOf(Error);
+    expect(JSON.stringify([String(error), error instanceof Error ? error.cause : ""])).not.toContain("secret");
+  });
+
+  test("gives workers no environment", async () => {
+    expect(await start(1).run("env", undefined, options())).toEqual([]);
+  });
+
+  test("takes turns between queues, in order inside one", async () => {
+    const pool = start(1);
+    const order: unknown[] = [];
+    const run = (queue: string, input: string): Promise<unknown> =>
+      pool.run("echo", input, options({ queue })).then((output) => order.push(output));
+    await Promise.all([run("a", "a1"), run("a", "a2"), run("a", "a3"), run("b", "b1"), run("c", "c1"), run("b", "b2")]);
+    expect(order).toEqual(["a1", "a2", "b1", "c1", "a3", "b2"]);
+  });
+
+  test("runs one exclusive job at a time, others beside it", async () => {
+    const pool = start(2);
+    const stop = new AbortController();
+    const first = pool.run("hang", undefined, options({ exclusive: true, signal: stop.signal }));
+    const second = pool.run("echo", "second", options({ exclusive: true }));
+    expect(await pool.run("echo", "beside", options())).toBe("beside");
+    stop.abort(new Error("enough"));
+    await expect(first).rejects.toThrow("enough");
+    expect(await second).toBe("second");
+  });
+
+  test("drops a waiting job, and kills a running one, when aborted", async () => {
+    const pool = start(1);
+    const [running, waiting] = [new AbortController(), new AbortController()];
+    const one = pool.run("loop", undefined, options({ signal: running.signal }));
+    const two = pool.run("echo", 2, options({ signal: waiting.signal }));
+    const three = pool.run("echo", 3, options());
+    waiting.abort(new Error("two"));
+    await expect(two).rejects.toThrow("two");
+    running.abort(new Error("one"));
+    await expect(one).rejects.toThrow("one");
+    expect(await three).toBe(3);
+    await expect(pool.run("echo", 4, options({ signal: running.signal }))).rejects.toThrow("one");
+  });
+
+  test("fails what runs and waits when disposed", async () => {
+    const pool = start(1);
+    const jobs = [pool.run("loop", 1, options()), pool.run("echo", 2, options())];
+    const failed = Promise.allSettled(jobs);
+    await pool[Symbol.asyncDispose]();
+    for (const job of await failed) expect(job).toMatchObject({ status: "rejected", reason: { name: "Shutdown" } });
+    await expect(pool.run("echo", 3, options())).rejects.toMatchObject({ name: "Shutdown" });
+  });
+});
