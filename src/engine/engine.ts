@@ -41,6 +41,8 @@ export interface Engine {
   readonly artifacts: ArtifactStore;
   readonly compute: ComputePool;
   readonly cel: Cel;
+  /** Path of kustomize as a WebAssembly module; asked for when a build needs it. */
+  readonly kustomize: () => Promise<string>;
   readonly renders: RenderCache;
   readonly observer: Observer;
   readonly reports: Reports;

@@ -22,11 +22,10 @@ export function takeSnapshot(object: KubeObject, options: SnapshotOptions): Snap
     stored: statusOf(object),
   };
   const parsed = parseStageSet(object);
-  const findings = validateStored(object, options);
   return {
     ...base,
     spec: parsed.kind === "valid" ? parsed.value.spec : undefined,
-    invalid: findings.length === 0 ? undefined : findings,
+    invalid: validateStored(object, options),
   };
 }
 

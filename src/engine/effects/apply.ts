@@ -1,4 +1,4 @@
-import { applyWave, type ApplyOutcome, type ObjectFailure } from "../../apply/apply-wave.ts";
+import { applyWave, type ApplyOutcome, type Fingerprint, type ObjectFailure } from "../../apply/apply-wave.ts";
 import { stageFailure, type Failure } from "../../domain/failure.ts";
 import { describeObject } from "../../domain/object-id.ts";
 import type { Results, StageResult, Waiting } from "../../domain/pass/state.ts";
@@ -26,8 +26,7 @@ export async function runApply(engine: Engine, pass: Pass, effect: ApplyEffect, 
   engine.reports.phase("apply", (engine.clock.monotonic() - started) / 1_000);
   if ("reason" in outcome) return withResult(pass, effect, { failure: outcome });
   const access = await accessOf(engine, pass.key.namespace, effect.as, signal);
-  const prints =
-    pass.session.fingerprints.get(effect.stage) ?? new Map<string, ApplyOutcome["applied"][number]["fingerprint"]>();
+  const prints = pass.session.fingerprints.get(effect.stage) ?? new Map<string, Fingerprint>();
   const expressed = expressedKinds(pass, effect.stage);
   for (const object of effect.objects) {
     const done = outcome.applied.find((each) => each.id === object.id);
@@ -72,7 +71,6 @@ async function applied(
       {
         access,
         policy: { conflictPolicy: stage?.conflictPolicy, force: stage?.force ?? false },
-        mode: effect.mode,
         signal,
         clock: engine.clock,
         random: engine.random,

@@ -35,7 +35,7 @@ export async function readPins(engine: Engine, pass: Pass, signal: AbortSignal):
           `stage "${stage.name}": sourceRef ${target.kind} "${target.name}" is in namespace "${target.namespace}", which --no-cross-namespace-refs refuses`,
         );
       const name = JSON.stringify(target);
-      const read = reads.get(name) ?? readSource(engine, pass, target, signal);
+      const read = reads.get(name) ?? readSource(engine, target, signal);
       reads.set(name, read);
       return pinStage(engine, pass, { stage, target, source: await read });
     }),
@@ -76,7 +76,7 @@ function currentObject(engine: Engine, pass: Pass): KubeObject {
 }
 
 /** Reads the named object, or the one ExternalArtifact that points back to a producer. */
-async function readSource(engine: Engine, pass: Pass, target: SourceTarget, signal: AbortSignal): Promise<Source> {
+async function readSource(engine: Engine, target: SourceTarget, signal: AbortSignal): Promise<Source> {
   const { client, discovery } = engine.access.controller;
   const described = `${target.kind} "${target.namespace}/${target.name}"`;
   try {

@@ -1,0 +1,58 @@
+import { systemClock } from "../lib/clock.ts";
+import { createLogger } from "../observe/logger.ts";
+import { readConfig } from "./config.ts";
+import { startController, StartError, version } from "./start-controller.ts";
+
+/** Bound of a clean stop; an overrun exits with 1 (spec 60 §1). */
+const longestStopMs = 30_000;
+
+const exitCode = await main();
+process.exit(exitCode);
+
+async function main(): Promise<number> {
+  const read = readConfig(process.argv.slice(2), process.env, version);
+  if (read.kind === "show") {
+    process.stdout.write(read.text);
+    return 0;
+  }
+  if (read.kind === "invalid") {
+    for (const problem of read.problems) process.stderr.write(`stageset-controller: ${problem}\n`);
+    return 2;
+  }
+  const { config } = read;
+  const logger = createLogger({
+    level: config.logLevel,
+    format: config.logFormat,
+    clock: systemClock,
+    write: (line) => process.stderr.write(`${line}\n`),
+  });
+  const setup = logger.with({ logger: "setup" });
+  setup.info("starting stageset-controller", { version, commit: "unknown" });
+  if (config.webhook === "requested")
+    setup.warn("the admission webhook is not part of this build: specs are checked when they are reconciled");
+  const stop = Promise.withResolvers<"signal">();
+  let signals = 0;
+  for (const name of ["SIGINT", "SIGTERM"] as const)
+    process.on(name, () => {
+      if (++signals > 1) process.exit(1);
+      stop.resolve("signal");
+    });
+  try {
+    const controller = await startController({ config, logger });
+    const why = await Promise.race([stop.promise, controller.leadershipLost]);
+    if (why !== "signal") {
+      setup.error("leadership is lost", { error: why });
+      return 1;
+    }
+    setup.info("stopping");
+    const overrun = Promise.withResolvers<"overrun">();
+    const timer = systemClock.timer(longestStopMs, () => overrun.resolve("overrun"));
+    const stopped = await Promise.race([controller[Symbol.asyncDispose]().then(() => "stopped"), overrun.promise]);
+    timer[Symbol.dispose]();
+    return stopped === "stopped" ? 0 : 1;
+  } catch (error) {
+    if (!(error instanceof StartError)) throw error;
+    process.stderr.write(`stageset-controller: ${error.message}\n`);
+    return 1;
+  }
+}
