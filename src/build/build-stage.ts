@@ -97,9 +97,11 @@ async function render(
   o: { readonly compute: ComputePool; readonly signal: AbortSignal; readonly queue: string },
 ): Promise<Rendered> {
   const { root, path, applyHelmHookResources, labels } = request;
-  const input: RenderInput = { root, path, applyHelmHookResources, labels };
+  const values = request.variables?.values;
+  const input: RenderInput = { root, path, applyHelmHookResources, labels, values };
   const tree = await scanTree(root, path, { stopAfterBytes: bigTreeBytes });
-  if (tree.kustomizations.length === 0 && tree.totalBytes < smallTreeBytes) return renderTree(input);
+  const plain = tree.kustomizations.length === 0 && values === undefined;
+  if (plain && tree.totalBytes < smallTreeBytes) return renderTree(input);
   const output = await o.compute.run(renderJobName, input, {
     signal: o.signal,
     timeoutMs: buildTimeoutMs,

@@ -7,6 +7,8 @@ import type { Manifest } from "./manifest.ts";
 import { normaliseManifest } from "./normalise.ts";
 import { readManifests } from "./read-manifests.ts";
 import { scanTree } from "./scan-tree.ts";
+import { usableValues } from "./substitute.ts";
+import { substituteManifest } from "./substitute-manifest.ts";
 
 /** Largest sum of manifests of a tree that is read without kustomize (spec 50 §6). */
 const mostPlainBytes = 64 * 1024 * 1024;
@@ -18,6 +20,8 @@ export interface RenderInput {
   readonly path: string;
   readonly applyHelmHookResources: boolean;
   readonly labels: OwnerLabels;
+  /** Of `postBuild`, as read; undefined: no substitution. */
+  readonly values: ReadonlyMap<string, string> | undefined;
 }
 
 /** The objects of a directory, but for what only the cluster knows. */
@@ -35,9 +39,10 @@ export async function renderTree(input: RenderInput): Promise<Rendered> {
   try {
     const drafts: Draft[] = [];
     const scopes = new Map<string, Scope>();
+    const values = input.values === undefined ? undefined : usableValues(input.values);
     for await (const manifests of readTree(input)) {
       for (const manifest of manifests) {
-        const finished = finishManifest(manifest, input);
+        const finished = finishManifest(manifest, { values, hooks: input.applyHelmHookResources });
         if (finished === undefined) continue;
         drafts.push(draftManifest(finished, input.labels));
         const defined = definedScope(finished);
@@ -66,7 +71,10 @@ async function* readTree(input: RenderInput): AsyncGenerator<readonly Manifest[]
   }
 }
 
-function finishManifest(manifest: Manifest, input: RenderInput): Manifest | undefined {
-  if (isDroppedHook(manifest, input.applyHelmHookResources)) return undefined;
-  return normaliseManifest(manifest);
+function finishManifest(
+  written: Manifest,
+  { values, hooks }: { readonly values: ReadonlyMap<string, string> | undefined; readonly hooks: boolean },
+): Manifest | undefined {
+  const manifest = values === undefined ? written : substituteManifest(written, values);
+  return isDroppedHook(manifest, hooks) ? undefined : normaliseManifest(manifest);
 }
