@@ -1,7 +1,8 @@
 import { systemClock } from "../lib/clock.ts";
 import { createLogger } from "../observe/logger.ts";
 import { readConfig } from "./config.ts";
-import { startController, StartError, version } from "./start-controller.ts";
+import { startController, StartError } from "./start-controller.ts";
+import { version } from "./version.ts";
 
 /** Bound of a clean stop; an overrun exits with 1 (spec 60 §1). */
 const longestStopMs = 30_000;

@@ -42,9 +42,8 @@ import type { Config } from "./config.ts";
 import { bindPatiently, type PatientListener } from "./listeners.ts";
 import { reportPrerequisites } from "./prerequisites.ts";
 import { createReports, reportingController } from "./reports.ts";
+import { version } from "./version.ts";
 import { wasmModules } from "./wasm-modules.ts";
-
-export const version = "0.1.0";
 
 /** The process cannot go on: exit code 1. */
 export class StartError extends Error {
