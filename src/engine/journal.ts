@@ -228,7 +228,7 @@ async function refreshShards(
 /** The stored status; whatever is not an object counts as none. */
 export function statusOf(object: KubeObject): StageSetStatus {
   // Written only through /status, whose schema the API server enforced; the spec is parsed, see snapshot.ts.
-  return (asObject(object["status"]) ?? {}) as StageSetStatus;
+  return (asObject(object["status"]) ?? {});
 }
 
 /** An answer of the API server to a request for one object. */

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
 import { deadline } from "../lib/abort.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/telemetry.ts";
@@ -45,7 +46,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   server.maxConnections = connections;
   server.on("request", (request, response) => serve(options, request, response));
   server.on("checkContinue", (request, response) => serve(options, request, response));
-  server.on("clientError", (error: NodeJS.ErrnoException, socket) => refuseMalformed(error, socket as Socket));
+  server.on("clientError", refuseMalformed);
   await bind(server, options);
   // A TCP listener's address is never text.
   const { address, port } = server.address() as AddressInfo;
@@ -124,7 +125,7 @@ function discard(incoming: IncomingMessage, outgoing: ServerResponse): void {
   incoming.on("error", () => outgoing.destroy());
 }
 
-function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
+function refuseMalformed(error: NodeJS.ErrnoException, socket: Duplex): void {
   if (!socket.writable || error.code === "ECONNRESET") {
     socket.destroy();
     return;

@@ -143,7 +143,7 @@ export async function untilReady(
   await eventually(
     async () => {
       last = await cluster.admin.get(stageSetRef(namespace, name));
-      expect(`${readyOf(last)}`, messageOf(last)).toBe(wanted);
+      expect(readyOf(last), messageOf(last)).toBe(wanted);
       expect(at(last, "status", "observedGeneration")).toBe(last?.metadata.generation);
       return true;
     },

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { WASI } from "node:wasi";
 import type { Job } from "../../compute/job.ts";
-import { webAssembly } from "../../compute/web-assembly.ts";
+import { wasm, type WasmImports, type WasmMemory } from "../../compute/web-assembly.ts";
 import { asText, at } from "../../lib/json.ts";
 
 /** The evaluator of `tools/cel`: a reactor that takes and gives JSON through its memory. */
@@ -25,12 +25,14 @@ export const celJob: Job = async (input) => {
 
 async function load(path: string): Promise<Evaluator> {
   const wasi = new WASI({ version: "preview1", args: [], env: {}, preopens: {} });
-  const compiled = await webAssembly.compile(await readFile(path));
-  const instance = await webAssembly.instantiate(compiled, { wasi_snapshot_preview1: wasi.wasiImport });
+  const compiled = new wasm.Module(Uint8Array.from(await readFile(path)));
+  // Node types its WASI functions as an object of unknown members.
+  const imports = { wasi_snapshot_preview1: wasi.wasiImport } as WasmImports;
+  const instance = new wasm.Instance(compiled, imports);
   wasi.initialize(instance);
   // The exports of tools/cel/main.go.
   const { memory, alloc, run } = instance.exports as {
-    readonly memory: { readonly buffer: ArrayBuffer };
+    readonly memory: WasmMemory;
     readonly alloc: (size: number) => number;
     readonly run: (size: number) => bigint;
   };
@@ -42,7 +44,8 @@ async function load(path: string): Promise<Evaluator> {
       const packed = BigInt.asUintN(64, run(bytes.byteLength));
       const at = Number(packed >> 32n);
       const length = Number(packed & 0xffffffffn);
-      return JSON.parse(Buffer.from(memory.buffer, at, length).toString("utf8"));
+      const reply: unknown = JSON.parse(Buffer.from(memory.buffer, at, length).toString("utf8"));
+      return reply;
     },
   };
 }
