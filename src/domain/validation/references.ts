@@ -1,0 +1,130 @@
+import type { StageSetSpec } from "../../api/stage-set.ts";
+import { asText } from "../../lib/json.ts";
+import { sourceTarget } from "../pins.ts";
+import {
+  deny,
+  exactlyOneProblem,
+  type Finding,
+  inside,
+  type Place,
+  quote,
+  root,
+  type ValidationContext,
+  warn,
+} from "./finding.ts";
+import { allActions, metricSourcesOf, sourceRefsOf, stagesOf } from "./places.ts";
+import { parseVersion } from "../formats/version.ts";
+
+/** V5 to V9, V19 and V21: what the spec refers to. */
+export function* referenceFindings(spec: StageSetSpec, context: ValidationContext): Generator<Finding> {
+  for (const [place, ref] of namedRefs(spec)) {
+    if (ref.name === "") yield deny("V5", inside(place, "name"), "is empty, want a name");
+    if (ref.kind === "") yield deny("V5", inside(place, "kind"), "is empty, want a kind");
+  }
+  for (const [place, ref] of sourceRefsOf(spec)) {
+    const namespace = asText(ref.namespace) ?? context.namespace;
+    if ("reason" in sourceTarget(ref, context.namespace))
+      yield deny(
+        "V6",
+        inside(place, "apiVersion"),
+        `is empty for the kind ${quote(ref.kind ?? "")}, want the API version of that kind: its group finds the artifact`,
+      );
+    if (namespace !== context.namespace && context.crossNamespace === "refused")
+      yield warn("V8", inside(place, "namespace"), foreignMessage(namespace));
+  }
+  for (const [place, path] of artifactPaths(spec))
+    if (leavesRoot(path)) yield deny("V7", place, `is ${quote(path)}, want a path within the artifact`);
+  yield* dependencyFindings(spec, context);
+  const ladder = spec.migrationsSourceRef?.sourceRef.namespace;
+  if (ladder !== undefined && ladder !== "" && ladder !== context.namespace)
+    yield deny(
+      "V19",
+      inside(inside(inside(root, "migrationsSourceRef"), "sourceRef"), "namespace"),
+      `is ${quote(ladder)}, want the StageSet's own namespace ${quote(context.namespace)}`,
+    );
+  const cluster = spec.kubeConfig && exactlyOneProblem(spec.kubeConfig, ["configMapRef", "secretRef"]);
+  if (cluster !== undefined) yield deny("V21", inside(root, "kubeConfig"), cluster);
+}
+
+function* dependencyFindings(spec: StageSetSpec, context: ValidationContext): Generator<Finding> {
+  const seen = new Set<string>();
+  for (const [index, dependency] of (spec.dependsOn ?? []).entries()) {
+    const place = inside(inside(root, "dependsOn"), `[${index}]`);
+    const namespace = asText(dependency.namespace) ?? context.namespace;
+    const minVersion = asText(dependency.minVersion);
+    const key = `${namespace}/${dependency.name}`;
+    if (minVersion !== undefined && parseVersion(minVersion) === undefined)
+      yield deny("V9", inside(place, "minVersion"), `is ${quote(minVersion)}, want a version such as "1.2.0"`);
+    if (key === `${context.namespace}/${context.name}`)
+      yield deny("V9", place, `names ${quote(key)}, the StageSet itself, want another one`);
+    if (seen.has(key)) yield warn("V9", place, `names ${quote(key)} again`);
+    seen.add(key);
+    if (namespace !== context.namespace && context.crossNamespace === "refused")
+      yield warn("V8", inside(place, "namespace"), foreignMessage(namespace));
+  }
+}
+
+function foreignMessage(namespace: string): string {
+  return `is ${quote(namespace)}, which will be refused: this controller runs with --no-cross-namespace-refs`;
+}
+
+type NamedRef = readonly [Place, { readonly name?: string; readonly kind?: string }];
+
+/** What must have a name, and a kind where that is required; an optional kind is never empty here. */
+function* namedRefs(spec: StageSetSpec): Generator<NamedRef> {
+  yield* sourceRefsOf(spec);
+  for (const [index, dependency] of (spec.dependsOn ?? []).entries())
+    yield [inside(inside(root, "dependsOn"), `[${index}]`), dependency];
+  const { configMapRef, secretRef } = spec.kubeConfig ?? {};
+  if (configMapRef !== undefined) yield [inside(inside(root, "kubeConfig"), "configMapRef"), configMapRef];
+  if (secretRef !== undefined) yield [inside(inside(root, "kubeConfig"), "secretRef"), secretRef];
+  const keys = spec.decryption?.secretRef;
+  if (keys !== undefined) yield [inside(inside(root, "decryption"), "secretRef"), keys];
+  for (const [place, { prometheus, webhook }] of metricSourcesOf(spec)) {
+    if (prometheus?.secretRef !== undefined)
+      yield [inside(inside(place, "prometheus"), "secretRef"), prometheus.secretRef];
+    if (webhook?.secretRef !== undefined) yield [inside(inside(place, "webhook"), "secretRef"), webhook.secretRef];
+  }
+  for (const [place, stage] of stagesOf(spec)) {
+    for (const [index, ref] of (stage.postBuild?.substituteFrom ?? []).entries())
+      yield [inside(inside(inside(place, "postBuild"), "substituteFrom"), `[${index}]`), ref];
+    for (const [index, ref] of (stage.readyChecks?.checks ?? []).entries())
+      yield [inside(inside(inside(place, "readyChecks"), "checks"), `[${index}]`), ref];
+  }
+  yield* actionRefs(spec);
+}
+
+function* actionRefs(spec: StageSetSpec): Generator<NamedRef> {
+  for (const [place, { wait, delete: deletion, patch, http }] of allActions(spec)) {
+    if (wait?.target !== undefined) yield [inside(inside(place, "wait"), "target"), wait.target];
+    if (deletion !== undefined) yield [inside(inside(place, "delete"), "target"), deletion.target];
+    // Whether the name of a patch target may be absent is V11's question.
+    if (patch !== undefined) yield [inside(inside(place, "patch"), "target"), { kind: patch.target.kind }];
+    if (http?.bodyFrom !== undefined) yield [inside(inside(place, "http"), "bodyFrom"), http.bodyFrom];
+    for (const [index, ref] of (http?.headersFrom ?? []).entries())
+      yield [inside(inside(inside(place, "http"), "headersFrom"), `[${index}]`), ref];
+  }
+}
+
+/** Every path into an artifact that is set. */
+function* artifactPaths(spec: StageSetSpec): Generator<readonly [Place, string]> {
+  for (const [place, { path }] of stagesOf(spec)) if (path !== undefined) yield [inside(place, "path"), path];
+  for (const [place, { job, apply }] of allActions(spec)) {
+    if (job?.path !== undefined) yield [inside(inside(place, "job"), "path"), job.path];
+    if (apply?.path !== undefined) yield [inside(inside(place, "apply"), "path"), apply.path];
+  }
+  const ladder = spec.migrationsSourceRef?.path;
+  if (ladder !== undefined) yield [inside(inside(root, "migrationsSourceRef"), "path"), ladder];
+  const file = spec.version?.fromArtifact?.path;
+  if (file !== undefined) yield [inside(inside(inside(root, "version"), "fromArtifact"), "path"), file];
+}
+
+function leavesRoot(path: string): boolean {
+  let depth = 0;
+  for (const part of path.split("/")) {
+    if (part === "..") depth -= 1;
+    else if (part !== "" && part !== ".") depth += 1;
+    if (depth < 0) return true;
+  }
+  return false;
+}
