@@ -413,6 +413,15 @@ describe("validateStored", () => {
     ]);
   });
 
+  test("what follows an item that cannot be read is not said under its index", () => {
+    const stages = [stage({ name: "Web" }), stage({ path: ".." }), stage({ path: ".." })];
+    const spec = { ...version({ fromArtifact: { stage: "Web", path: "../V" } }), stages };
+    expect(validateStored(object(spec), options)?.split("; ")).toEqual([
+      expect.stringContaining("spec.stages[0].name"),
+      expect.stringContaining("spec.version.fromArtifact.path"),
+    ]);
+  });
+
   test("the first 20 violations are listed, and how many more there are", () => {
     const stages = Array.from({ length: 30 }, () => stage());
     expect(validateStored(object({ stages }), options)?.split("; ")).toHaveLength(21);

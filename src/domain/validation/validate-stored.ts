@@ -2,6 +2,7 @@ import { parseStageSet } from "../../api/stage-set.ts";
 import type { KubeObject } from "../../lib/kube-object.ts";
 import { renderFinding } from "./finding.ts";
 import { nameLengthFindings } from "./stages.ts";
+import { aboutReadItems } from "./unread-items.ts";
 import { validateStageSet } from "./validate-stage-set.ts";
 
 const mostListed = 20;
@@ -21,9 +22,10 @@ export function validateStored(object: KubeObject, options: StoredOptions): stri
   const violations = parsed.kind === "invalid" ? parsed.violations : [];
   const readable = parsed.kind === "valid" ? parsed.value : parsed.readable;
   const { name, namespace = "" } = object.metadata;
+  const found = readable === undefined ? [] : validateStageSet(readable.spec, { name, namespace, ...options });
   const findings = [
     ...nameLengthFindings(name),
-    ...(readable === undefined ? [] : validateStageSet(readable.spec, { name, namespace, ...options })),
+    ...(parsed.kind === "valid" ? found : aboutReadItems(found, { stored: object["spec"], read: readable?.spec })),
   ];
   return joinViolations([
     ...violations.map((violation) => renderFinding({ ...violation, subject: "" })),
