@@ -1,5 +1,238 @@
+import { lookup } from "node:dns/promises";
+import type { Socket } from "node:net";
+import { Client } from "undici";
+import { deadline, DeadlineExceeded } from "../lib/abort.ts";
+import { abortReason } from "../lib/abort-reason.ts";
+import { abortable } from "../lib/abortable.ts";
+import { hostOf, isDenied, parseAddress, renderAddress, type DenyOptions, type IpAddress } from "../lib/address.ts";
 import type { Clock } from "../lib/clock.ts";
-export type GuardedFetch = (url: string, o: { readonly signal: AbortSignal }) => Promise<Response>;
-export function createGuardedFetch(_o: { readonly allowLoopback: boolean; readonly clock: Clock }): GuardedFetch {
-  return (url, { signal }) => fetch(url, { signal });
+import { OutboundError } from "./outbound-error.ts";
+import { connectPinned } from "./pinned-connect.ts";
+
+const mostRedirects = 10;
+const resolveTimeoutMs = 10_000;
+
+/** An answer that is no redirect. Disposing closes the connection, read or not. */
+export interface GuardedResponse extends AsyncDisposable {
+  readonly status: number;
+  /** A header by its lower-case name; the first, where it was sent more than once. */
+  header(name: string): string | undefined;
+  /**
+   * The raw bytes, once; as slow and as many as the server likes: the caller bounds both.
+   *
+   * @throws {OutboundError} `Unreachable`, when the connection breaks
+   */
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/**
+ * GETs a URL, sending nothing but it, by the rules of spec 50 §5. Up to ten redirects are followed, each checked again.
+ *
+ * @throws {OutboundError}
+ * @throws the signal's reason, when aborted
+ */
+export type GuardedFetch = (url: string, o: { readonly signal: AbortSignal }) => Promise<GuardedResponse>;
+
+/** All addresses of a name. Asked once for a request or redirect; throws when there are none. */
+export type Resolve = (name: string) => Promise<readonly string[]>;
+
+export interface GuardOptions {
+  /** `--dev-allow-loopback`. */
+  readonly allowLoopback: boolean;
+  readonly clock: Clock;
+  /** The pod's own addresses: never to be reached from here. */
+  readonly ownAddresses?: readonly string[];
+  /** Default: the machine's resolver. */
+  readonly resolve?: Resolve;
+  /** Trusted for TLS instead of the machine's roots, PEM. */
+  readonly caPem?: string;
+}
+
+interface Hop {
+  readonly url: URL;
+  readonly name: string;
+  readonly addresses: readonly string[];
+}
+
+/** A proxy in the environment is not used: it would connect where it likes. */
+export function createGuardedFetch(options: GuardOptions): GuardedFetch {
+  const { clock, caPem, resolve = systemResolve } = options;
+  const deny: DenyOptions = {
+    allowLoopback: options.allowLoopback,
+    own: (options.ownAddresses ?? []).map((text) => ownAddress(text)),
+  };
+  return async (first, { signal }) => {
+    let text = first;
+    for (let redirects = 0; redirects <= mostRedirects; redirects++) {
+      signal.throwIfAborted();
+      const what = redirects === 0 ? "the URL" : "a redirect";
+      const url = checkedUrl(text, what);
+      const target = checkedHost(url, { deny, what });
+      const addresses = await checkedAddresses(target, { deny, what, resolve, clock, signal });
+      const response = await send({ url, name: target.name, addresses }, { clock, caPem, signal });
+      const location = isRedirect(response.status) ? response.header("location") : undefined;
+      if (location === undefined) return response;
+      await response[Symbol.asyncDispose]();
+      const next = URL.parse(location, url.href);
+      if (next === null) throw new OutboundError("Refused", "a redirect leads to something that is not a URL");
+      text = next.href;
+    }
+    throw new OutboundError("Refused", `there are more than ${mostRedirects} redirects`);
+  };
+}
+
+function ownAddress(text: string): IpAddress {
+  const address = parseAddress(text);
+  if (address === undefined) throw new RangeError(`own address "${text}" is not an IP address`);
+  return address;
+}
+
+function isRedirect(status: number): boolean {
+  return [301, 302, 303, 307, 308].includes(status);
+}
+
+async function systemResolve(name: string): Promise<readonly string[]> {
+  return (await lookup(name, { all: true, order: "verbatim" })).map(({ address }) => address);
+}
+
+function checkedUrl(text: string, what: string): URL {
+  const url = URL.parse(text);
+  if (url === null) throw new OutboundError("Refused", `${what} is not a URL`);
+  if (url.protocol !== "http:" && url.protocol !== "https:")
+    throw new OutboundError("Refused", `${what} has scheme "${url.protocol.slice(0, -1)}", not http or https`);
+  if (url.username !== "" || url.password !== "") throw new OutboundError("Refused", `${what} carries credentials`);
+  return url;
+}
+
+interface CheckedHost {
+  readonly name: string;
+  /** Known without a lookup. */
+  readonly addresses: readonly string[] | undefined;
+}
+
+function checkedHost(url: URL, { deny, what }: { readonly deny: DenyOptions; readonly what: string }): CheckedHost {
+  const refused = (): OutboundError => new OutboundError("Refused", `${what} leads to a host that is not allowed`);
+  const host = hostOf(url.hostname);
+  switch (host.kind) {
+    case "refused":
+      throw refused();
+    case "loopback":
+      if (!deny.allowLoopback) throw refused();
+      return { name: host.name, addresses: ["127.0.0.1", "::1"] };
+    case "address": {
+      if (isDenied(host.address, deny)) throw refused();
+      const text = renderAddress(host.address);
+      return { name: text, addresses: [text] };
+    }
+    case "name":
+      return { name: host.name, addresses: undefined };
+  }
+}
+
+interface Resolution {
+  readonly deny: DenyOptions;
+  readonly what: string;
+  readonly resolve: Resolve;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
+/** One denied address refuses the name: which of them is used is not ours to say later. */
+async function checkedAddresses(host: CheckedHost, o: Resolution): Promise<readonly string[]> {
+  if (host.addresses !== undefined) return host.addresses;
+  using limit = deadline(o.clock, { timeoutMs: resolveTimeoutMs, what: "resolving", parent: o.signal });
+  let found: readonly string[];
+  try {
+    found = await abortable(o.resolve(host.name), limit.signal);
+  } catch (error) {
+    throw translated(error, { signal: o.signal, doing: `resolve the host of ${o.what}` });
+  }
+  if (found.length === 0) throw new OutboundError("Unreachable", `the host of ${o.what} has no address`);
+  const addresses = found.map((text) => parseAddress(text));
+  if (addresses.some((address) => address === undefined || isDenied(address, o.deny)))
+    throw new OutboundError("Refused", `${o.what} leads to a host that is not allowed`);
+  return found;
+}
+
+interface Sending {
+  readonly clock: Clock;
+  readonly caPem: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** One request on a connection of its own: none is ever shared between hosts. */
+async function send({ url, name, addresses }: Hop, { clock, caPem, signal }: Sending): Promise<GuardedResponse> {
+  const secure = url.protocol === "https:";
+  const port = url.port === "" ? (secure ? 443 : 80) : Number(url.port);
+  const tls = secure ? (caPem === undefined ? {} : { caPem }) : undefined;
+  let socket: Socket | undefined;
+  try {
+    socket = await connectPinned({ addresses, port, name, tls }, { clock, signal });
+    return await exchange({ url, name, socket }, signal);
+  } catch (error) {
+    socket?.destroy();
+    throw translated(error, { signal, doing: "reach the server" });
+  }
+}
+
+async function exchange(
+  { url, name, socket }: { readonly url: URL; readonly name: string; readonly socket: Socket },
+  signal: AbortSignal,
+): Promise<GuardedResponse> {
+  const origin = new URL(url.origin);
+  // Without the dot at the end, which few servers know as theirs.
+  if (!origin.hostname.startsWith("[")) origin.hostname = name;
+  let unused: Socket | undefined = socket;
+  const client = new Client(origin, {
+    connect: (_options, callback) => {
+      const given = unused;
+      unused = undefined;
+      // Later: the client overlooks an answer given while it asks.
+      queueMicrotask(() => {
+        if (given === undefined) callback(new Error("the connection was closed"), null);
+        else callback(null, given);
+      });
+    },
+    pipelining: 1,
+    allowH2: false,
+    // The caller's signal is the deadline.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  });
+  const close = async (): Promise<void> => {
+    await client.destroy();
+    socket.destroy();
+  };
+  try {
+    const headers = { "accept-encoding": "identity" };
+    const answer = await client.request({ method: "GET", path: `${url.pathname}${url.search}`, headers, signal });
+    return {
+      status: answer.statusCode,
+      header: (wanted) => {
+        const value = answer.headers[wanted];
+        return Array.isArray(value) ? value[0] : value;
+      },
+      body: readBody(answer.body, signal),
+      [Symbol.asyncDispose]: close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function* readBody(body: AsyncIterable<unknown>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of body) if (chunk instanceof Uint8Array) yield chunk;
+  } catch (error) {
+    throw translated(error, { signal, doing: "read the answer" });
+  }
+}
+
+function translated(error: unknown, o: { readonly signal: AbortSignal; readonly doing: string }): Error {
+  if (o.signal.aborted) return abortReason(o.signal);
+  if (error instanceof OutboundError) return error;
+  if (error instanceof DeadlineExceeded) return new OutboundError("TimedOut", error.message, { cause: error });
+  const code = error instanceof Error && "code" in error && typeof error.code === "string" ? ` (${error.code})` : "";
+  return new OutboundError("Unreachable", `cannot ${o.doing}${code}`, { cause: error });
 }

@@ -1,7 +1,15 @@
-/** Why an artifact cannot be had. `Moved`: 404 or 410, the source offers another by now. */
+/**
+ * Why an artifact cannot be had. `Refused`: the URL or where it leads is not allowed. `Moved`: 404 or 410, the source
+ * offers another by now. `TooLarge`: over a cap of spec 50 §6. `Malformed`: not a gzipped tar of acceptable entries, or
+ * not a digest.
+ */
 export type SourceReason =
   "Refused" | "Unreachable" | "Moved" | "DigestMismatch" | "TooLarge" | "Malformed" | "TimedOut";
 
+/**
+ * `message` may be shown in status: it names the expected digest at most. What was received instead is in `cause`, for
+ * the log. `retry: "never"`: only another artifact or spec helps.
+ */
 export class SourceError extends Error {
   override name = "SourceError";
   readonly reason: SourceReason;
