@@ -1,0 +1,124 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { at } from "../../src/lib/json.ts";
+import { eventually, testCluster } from "../support/cluster.ts";
+import { configMap, messageOf, readyOf, stageStatus, untilReady } from "../support/controller.ts";
+import { deployment } from "../support/manifests.ts";
+import { follow, startScene, type Scene } from "../support/scene.ts";
+
+const cluster = testCluster();
+const { admin } = cluster;
+let scene: Scene;
+beforeAll(async () => {
+  scene = await startScene(cluster);
+});
+afterAll(() => scene[Symbol.asyncDispose]());
+
+const stageOf = (name: string, source = name) => ({ name, sourceRef: { name: source } });
+
+describe("pins of a run", () => {
+  test("[20.7] a source that moves while stage 1 verifies is taken by a second run", async () => {
+    const { namespace } = scene;
+    const one = await scene.publish("moving-1", { "a.yaml": deployment("moving", { pods: { readyAfter: "2s" } }) });
+    const two = await scene.publish("moving-2", { "a.yaml": configMap("moving-2", { k: "1" }) });
+    const three = await scene.publish("moving-3", { "a.yaml": configMap("moving-3", { k: "1" }) });
+    using history = follow(cluster, { apiVersion: "stages.metio.wtf/v1", kind: "StageSet", namespace, name: "moving" });
+    using applied = follow(cluster, { apiVersion: "v1", kind: "ConfigMap", namespace, name: "moving-3" });
+    const stages = [stageOf("first", "moving-1"), stageOf("second", "moving-2"), stageOf("third", "moving-3")];
+    await scene.release("moving", stages);
+    await eventually(async () => at(stageStatus(await scene.get("moving"), "first"), "phase") === "Verifying");
+    const moved = await scene.publish("moving-3", { "a.yaml": configMap("moving-3", { k: "2" }) });
+    const key = (name: string): string => `${namespace}/${name}`;
+    const before = {
+      [key("moving-1")]: one.revision,
+      [key("moving-2")]: two.revision,
+      [key("moving-3")]: three.revision,
+    };
+    await eventually(async () => {
+      const stageSet = await scene.get("moving");
+      expect(at(stageSet, "status", "lastAppliedRevisions", key("moving-3"))).toBe(moved.revision);
+      return true;
+    });
+    // Both runs succeeded, the first at what it had pinned before the source moved.
+    const succeeded = history.states.filter((state) => readyOf(state) === "True Succeeded");
+    expect(at(succeeded[0], "status", "lastAttemptedRevisions")).toEqual(before);
+    expect(at(succeeded[0], "status", "lastAppliedRevisions")).toEqual(before);
+    expect(at(stageStatus(succeeded[0], "third"), "appliedRevision")).toBe(three.revision);
+    expect(applied.states.map((state) => at(state, "data", "k"))).toEqual(["1", "2"]);
+  });
+
+  test("[20.8] a fix replaces a stage that is parked as StageProgressing within 5 s", async () => {
+    await scene.publish("parked", { "a.yaml": deployment("parked", { pods: { neverReady: "true" } }) });
+    await scene.release("parked", [stageOf("only", "parked")], { timeout: "1s", interval: "10m", retryInterval: "5m" });
+    await untilReady(cluster, { namespace: scene.namespace, name: "parked" }, "False StageProgressing");
+    const fix = await scene.publish("parked", { "a.yaml": deployment("parked", { image: "fixed" }) });
+    const published = performance.now();
+    const fixed = await untilReady(cluster, { namespace: scene.namespace, name: "parked" });
+    expect(performance.now() - published).toBeLessThan(5_000);
+    expect(at(stageStatus(fixed, "only"), "appliedRevision")).toBe(fix.revision);
+  });
+
+  describe("[20.9] given stage 3 has no usable artifact, nothing of the stages before it is applied", () => {
+    const broken = [
+      {
+        title: "cannot build",
+        name: "unbuildable",
+        files: { "a.yaml": "this: is\nno: manifest\n" },
+        options: {},
+        operation: "build",
+        stalled: false,
+      },
+      {
+        title: "a digest mismatch",
+        name: "mismatch",
+        files: { "a.yaml": configMap("mismatch-3") },
+        options: { digest: `sha256:${"0".repeat(64)}` },
+        operation: "fetch artifact",
+        stalled: true,
+      },
+    ];
+    test.each(broken)("[20.9] $title", async ({ name, files, options, operation, stalled }) => {
+      const { namespace } = scene;
+      await scene.publish(`${name}-1`, { "a.yaml": configMap(`${name}-1`) });
+      await scene.publish(`${name}-2`, { "a.yaml": configMap(`${name}-2`) });
+      await scene.publish(`${name}-3`, files, options);
+      const stages = ["first", "second", "third"].map((stage, index) => stageOf(stage, `${name}-${index + 1}`));
+      await scene.release(name, stages);
+      const stageSet = await untilReady(cluster, { namespace, name }, "False StageFailed");
+      expect(messageOf(stageSet)).toContain(`stage "third" ${operation}: `);
+      expect(stageStatus(stageSet, "third")).toMatchObject({ phase: "Failed" });
+      expect(stageStatus(stageSet, "first")).toMatchObject({ phase: "Pending" });
+      const conditions = JSON.stringify(at(stageSet, "status", "conditions"));
+      expect(conditions.includes('"Stalled"')).toBe(stalled);
+      expect(await scene.object(`${name}-1`)).toBeUndefined();
+      expect(await scene.object(`${name}-2`)).toBeUndefined();
+      const inventories = await admin.list(
+        { apiVersion: "stages.metio.wtf/v1", kind: "StageInventory", namespace },
+        { labelSelector: `stages.metio.wtf/stage-set=${name}` },
+      );
+      expect(inventories).toEqual([]);
+    });
+  });
+
+  test("[20.10] an object that two stages render is named, and neither stage is applied", async () => {
+    const { namespace } = scene;
+    await scene.publish("claimed-1", { "a.yaml": configMap("claimed"), "b.yaml": configMap("claimed-1") });
+    await scene.publish("claimed-2", { "a.yaml": configMap("claimed"), "b.yaml": configMap("claimed-2") });
+    await scene.release("claimed", [stageOf("first", "claimed-1"), stageOf("second", "claimed-2")]);
+    const stageSet = await untilReady(cluster, { namespace, name: "claimed" }, "False InvalidSpec");
+    const message = messageOf(stageSet);
+    for (const part of ["ConfigMap", `${namespace}/claimed`, '"first"', '"second"']) expect(message).toContain(part);
+    for (const name of ["claimed", "claimed-1", "claimed-2"]) expect(await scene.object(name)).toBeUndefined();
+  });
+
+  test("[20.10] a build that waited for an earlier stage is checked before its apply", async () => {
+    const { namespace } = scene;
+    await scene.publish("late-1", { "a.yaml": configMap("late", { k: "1" }), "b.yaml": configMap("late-vars") });
+    await scene.publish("late-2", { "a.yaml": configMap("late", { k: "2" }), "b.yaml": configMap("late-2") });
+    const postBuild = { substituteFrom: [{ kind: "ConfigMap", name: "late-vars" }] };
+    await scene.release("late", [stageOf("first", "late-1"), { ...stageOf("second", "late-2"), postBuild }]);
+    const stageSet = await untilReady(cluster, { namespace, name: "late" }, "False InvalidSpec");
+    expect(messageOf(stageSet)).toContain(`${namespace}/late`);
+    expect(await scene.object("late")).toMatchObject({ data: { k: "1" } });
+    expect(await scene.object("late-2")).toBeUndefined();
+  });
+});
