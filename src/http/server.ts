@@ -14,6 +14,8 @@ const answerTimeoutMs = 5_000;
 const keepAliveMs = 75_000;
 const connections = 512;
 const bodyBytes = 64 * 1024;
+/** How long answers in flight have when the listener closes; the gate's take at most 3 s. */
+const drainMs = 3_500;
 
 export interface Listener extends AsyncDisposable {
   /** Where it listens, with the port that was chosen when 0 was asked for. */
@@ -54,7 +56,12 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     address: { host: address, port },
     [Symbol.asyncDispose]: () =>
       new Promise((resolve) => {
-        server.close(() => resolve());
+        // Whoever has not sent a whole request by then is not waiting for an answer.
+        const giveUp = options.clock.timer(drainMs, () => server.closeAllConnections());
+        server.close(() => {
+          giveUp[Symbol.dispose]();
+          resolve();
+        });
         server.closeIdleConnections();
       }),
   };
@@ -136,5 +143,6 @@ function refuseMalformed(error: NodeJS.ErrnoException, socket: Duplex): void {
       : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
         ? "408 Request Timeout"
         : "400 Bad Request";
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nCache-Control: no-store\r\nContent-Length: 0\r\n\r\n`);
+  const answer = `HTTP/1.1 ${status}\r\nConnection: close\r\nCache-Control: no-store\r\nContent-Length: 0\r\n\r\n`;
+  socket.end(answer, () => socket.destroy());
 }
