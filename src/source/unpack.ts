@@ -1,24 +1,18 @@
 import { createReadStream } from "node:fs";
-import { mkdir, open, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { Transform, type TransformCallback } from "node:stream";
+import { mkdir, open, stat, writeFile, type FileHandle } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
-import { extract, type Header } from "tar-stream";
 import { abortReason } from "../lib/abort-reason.ts";
+import { createSemaphore } from "../lib/semaphore.ts";
 import type { ArtifactCaps } from "./caps.ts";
-import { createEntryNames, normalName, type EntryKind, type EntryNames } from "./entry-names.ts";
+import { createEntryNames, normalName, quotedName, type EntryNames } from "./entry-names.ts";
 import { SourceError } from "./source-error.ts";
+import { createTarParser, type TarPart } from "./tar-parser.ts";
 
 /** Files up to this size are written while the next entries are read. */
 const smallFileBytes = 64 * 1024;
 const smallFilesAtOnce = 16;
 const blockBytes = 4096;
-
-interface Entry extends AsyncIterable<unknown> {
-  readonly header: Header;
-  resume(): unknown;
-}
 
 /** What unpacking left on disk. */
 export interface Unpacked {
@@ -31,130 +25,142 @@ export interface Unpacked {
  * passed over. Memory does not grow with the archive. After a failure the folder holds a part; the caller removes it.
  *
  * @throws {SourceError} `TooLarge` or `Malformed`
+ * @throws a file system's error
  * @throws the signal's reason, when aborted
  */
 export async function unpack(
   packed: string,
   { root, caps, signal }: { readonly root: string; readonly caps: ArtifactCaps; readonly signal: AbortSignal },
 ): Promise<Unpacked> {
-  const archive = extract();
-  const sink = new Sink(root, caps);
-  const read = sink.readAll(archive);
+  await using files = new Files(root, caps);
+  const consume = async (inflated: AsyncIterable<unknown>): Promise<void> => {
+    const parser = createTarParser();
+    let inflatedBytes = 0;
+    for await (const chunk of inflated) {
+      if (!(chunk instanceof Uint8Array)) continue;
+      inflatedBytes += chunk.length;
+      if (inflatedBytes > caps.inflatedBytes)
+        throw new SourceError("TooLarge", `the archive inflates to more than ${caps.inflatedBytes} bytes`);
+      for (const part of parser.push(chunk)) await files.take(part);
+    }
+    parser.end();
+    await files.settle();
+  };
   try {
-    await Promise.all([
-      read,
-      pipeline(createReadStream(packed), createGunzip(), limit(caps.inflatedBytes), archive, { signal }),
-    ]);
-    return { diskBytes: sink.diskBytes };
+    // An inflater takes nothing for an archive of nothing.
+    if ((await stat(packed)).size === 0) throw new SourceError("Malformed", "the content is empty");
+    await pipeline(createReadStream(packed), createGunzip(), consume, { signal });
+    return { diskBytes: files.diskBytes };
   } catch (error) {
-    archive.destroy();
-    const [failed] = await Promise.allSettled([read]);
     if (signal.aborted) throw abortReason(signal);
-    throw reported(failed.status === "rejected" ? failed.reason : error, error);
+    if (error instanceof Error && "code" in error && String(error.code).startsWith("Z_"))
+      throw new SourceError("Malformed", "the content is not gzip, or it is cut", { cause: error });
+    throw error;
   }
 }
 
-/** The first error that says why: the other half of the pipe only sees that it was cut. */
-function reported(...errors: readonly unknown[]): unknown {
-  const own = errors.find((error) => error instanceof SourceError);
-  if (own !== undefined) return own;
-  const system = errors.find((error) => error instanceof Error && "syscall" in error);
-  return system ?? new SourceError("Malformed", "the content is not a gzipped tar archive", { cause: errors[0] });
-}
+/** What is written to at the moment. */
+type Open =
+  | { readonly kind: "none" }
+  | { readonly kind: "small"; readonly path: string; readonly bytes: Buffer; filled: number }
+  | { readonly kind: "big"; readonly file: FileHandle; leftBytes: number };
 
-function limit(mostBytes: number): Transform {
-  let seen = 0;
-  return new Transform({
-    transform(chunk: Buffer, _encoding: BufferEncoding, callback: TransformCallback) {
-      seen += chunk.length;
-      if (seen > mostBytes) callback(new SourceError("TooLarge", `the archive inflates to over ${mostBytes} bytes`));
-      else callback(null, chunk);
-    },
-  });
-}
-
-class Sink {
+/** The files of an archive on their way to disk. Disposing waits for what is being written. */
+class Files implements AsyncDisposable {
   diskBytes = 0;
-  readonly #root: string;
+  readonly #root: Buffer;
   readonly #caps: ArtifactCaps;
   readonly #names: EntryNames;
-  readonly #writes = new Set<Promise<void>>();
+  readonly #writing = new Set<Promise<void>>();
+  readonly #places = createSemaphore(smallFilesAtOnce);
+  #open: Open = { kind: "none" };
   #entries = 0;
   #keptBytes = 0;
-  #writeError: { readonly error: unknown } | undefined;
+  #failure: { readonly error: unknown } | undefined;
 
   constructor(root: string, caps: ArtifactCaps) {
-    this.#root = root;
+    this.#root = Buffer.from(`${root}/`);
     this.#caps = caps;
     this.#names = createEntryNames(caps);
   }
 
-  async readAll(archive: AsyncIterable<Entry>): Promise<void> {
-    try {
-      for await (const entry of archive) await this.#readEntry(entry);
-    } finally {
-      // Nothing may still be written when the caller removes the folder.
-      await Promise.all(this.#writes);
-    }
-    if (this.#writeError !== undefined) throw this.#writeError.error;
+  async take(part: TarPart): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure.error;
+    await (part.kind === "entry" ? this.#begin(part) : this.#continue(part.bytes));
   }
 
-  async #readEntry(entry: Entry): Promise<void> {
-    if (this.#writeError !== undefined) throw this.#writeError.error;
-    const { name, size, type } = entry.header;
+  /** Waits for all writes; throws what one of them met. */
+  async settle(): Promise<void> {
+    await Promise.all(this.#writing);
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#writing);
+    if (this.#open.kind === "big") await this.#open.file.close();
+  }
+
+  async #begin({ name, entry, sizeBytes }: Extract<TarPart, { kind: "entry" }>): Promise<void> {
     const { entries, entryBytes, keptBytes } = this.#caps;
     if (++this.#entries > entries) throw new SourceError("TooLarge", `there are more than ${entries} entries`);
     const path = normalName(name, this.#caps);
-    if (size > entryBytes) throw tooLargeEntry(path, entryBytes);
-    const kind: EntryKind = type === "file" ? "file" : type === "directory" ? "folder" : "other";
-    if (kind === "file" && this.#keptBytes + size > keptBytes) throw tooMuchKept(keptBytes);
-    const folder = this.#names.take(path, kind);
-    if (folder !== undefined && kind !== "other") {
-      await mkdir(join(this.#root, folder), { recursive: true, mode: 0o700 });
-      this.diskBytes += blockBytes;
+    if (sizeBytes > entryBytes)
+      throw new SourceError("TooLarge", `entry ${quotedName(name)} is larger than ${entryBytes} bytes`);
+    const fresh = this.#names.take(path, entry);
+    if (entry === "other") return;
+    if (fresh !== undefined) {
+      await mkdir(this.#onDisk(fresh.folder), { recursive: true, mode: 0o700 });
+      this.diskBytes += fresh.levels * blockBytes;
     }
-    if (kind !== "file") {
-      entry.resume();
-      return;
+    if (entry === "folder") return;
+    // What is declared is what is read: the parser gives a body exactly its size.
+    this.#keptBytes += sizeBytes;
+    if (this.#keptBytes > keptBytes)
+      throw new SourceError("TooLarge", `the files are larger than ${keptBytes} bytes in all`);
+    this.diskBytes += Math.max(1, Math.ceil(sizeBytes / blockBytes)) * blockBytes;
+    if (sizeBytes > smallFileBytes) {
+      const file = await open(this.#onDisk(path), "wx", 0o400);
+      this.#open = { kind: "big", file, leftBytes: sizeBytes };
+    } else {
+      this.#open = { kind: "small", path, bytes: Buffer.allocUnsafe(sizeBytes), filled: 0 };
+      if (sizeBytes === 0) await this.#continue(new Uint8Array(0));
     }
-    await (size <= smallFileBytes ? this.#readSmall(entry, path) : this.#readBig(entry, path));
   }
 
-  async #readSmall(entry: Entry, path: string): Promise<void> {
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of this.#counted(entry, path)) chunks.push(chunk);
-    while (this.#writes.size >= smallFilesAtOnce) await Promise.race(this.#writes);
-    const write = writeFile(join(this.#root, path), Buffer.concat(chunks), { flag: "wx", mode: 0o400 })
-      .catch((error: unknown) => {
-        this.#writeError ??= { error };
-      })
-      .finally(() => this.#writes.delete(write));
-    this.#writes.add(write);
-  }
-
-  async #readBig(entry: Entry, path: string): Promise<void> {
-    await using file = await open(join(this.#root, path), "wx", 0o400);
-    for await (const chunk of this.#counted(entry, path)) await file.writeFile(chunk);
-  }
-
-  async *#counted(entry: Entry, path: string): AsyncGenerator<Uint8Array> {
-    let bytes = 0;
-    for await (const chunk of entry) {
-      if (!(chunk instanceof Uint8Array)) continue;
-      bytes += chunk.length;
-      this.#keptBytes += chunk.length;
-      if (bytes > this.#caps.entryBytes) throw tooLargeEntry(path, this.#caps.entryBytes);
-      if (this.#keptBytes > this.#caps.keptBytes) throw tooMuchKept(this.#caps.keptBytes);
-      yield chunk;
+  async #continue(bytes: Uint8Array): Promise<void> {
+    const target = this.#open;
+    if (target.kind === "small") {
+      target.bytes.set(bytes, target.filled);
+      target.filled += bytes.length;
+      if (target.filled < target.bytes.length) return;
+      this.#open = { kind: "none" };
+      await this.#write(target.path, target.bytes);
+    } else if (target.kind === "big") {
+      await target.file.writeFile(bytes);
+      target.leftBytes -= bytes.length;
+      if (target.leftBytes > 0) return;
+      this.#open = { kind: "none" };
+      await target.file.close();
     }
-    this.diskBytes += Math.max(1, Math.ceil(bytes / blockBytes)) * blockBytes;
   }
-}
 
-function tooLargeEntry(path: string, entryBytes: number): SourceError {
-  return new SourceError("TooLarge", `entry ${JSON.stringify(path)} is larger than ${entryBytes} bytes`);
-}
+  async #write(path: string, bytes: Buffer): Promise<void> {
+    const place = await this.#places.acquire();
+    const write = async (): Promise<void> => {
+      try {
+        await writeFile(this.#onDisk(path), bytes, { flag: "wx", mode: 0o400 });
+      } catch (error) {
+        this.#failure ??= { error };
+      } finally {
+        place[Symbol.dispose]();
+      }
+    };
+    const done = write().finally(() => this.#writing.delete(done));
+    this.#writing.add(done);
+  }
 
-function tooMuchKept(keptBytes: number): SourceError {
-  return new SourceError("TooLarge", `the files are larger than ${keptBytes} bytes in all`);
+  /** Names are bytes: a disk takes them as they are. */
+  #onDisk(path: string): Buffer {
+    return Buffer.concat([this.#root, Buffer.from(path, "latin1")]);
+  }
 }
