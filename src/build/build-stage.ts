@@ -5,10 +5,12 @@ import { BuildError } from "./build-error.ts";
 import type { OwnerLabels, Scope } from "./draft.ts";
 import { finishDrafts } from "./finish-drafts.ts";
 import { renderJobName } from "./render-job.ts";
-import { renderTree, type Rendered, type RenderInput } from "./render-tree.ts";
-import { scanTree } from "./scan-tree.ts";
+import { needsKustomize, renderTree, type Rendered, type RenderInput } from "./render-tree.ts";
+import { isBiggerThan, scanTree } from "./scan-tree.ts";
+import type { StagePatch } from "./stage-patch.ts";
 import type { Variables } from "./variables.ts";
 
+export type { StagePatch } from "./stage-patch.ts";
 export type { Variables } from "./variables.ts";
 
 /** Longest a build may take (spec 20 §5). */
@@ -17,6 +19,7 @@ const buildTimeoutMs = 60_000;
 const smallTreeBytes = 64 * 1024;
 /** Builds above this many bytes of manifests run one at a time. */
 const bigTreeBytes = 4 * 1024 * 1024;
+const bigArtifact = { bytes: bigTreeBytes, entries: 2_000 };
 
 /**
  * Scopes of kinds in the target cluster, by `<group>/<kind>`; undefined for a kind it does not serve.
@@ -28,20 +31,6 @@ export type ScopeLookup = (
   signal: AbortSignal,
 ) => Promise<ReadonlyMap<string, Scope | undefined>>;
 
-/** One entry of `stages[].patches`. */
-export interface StagePatch {
-  readonly patch: string;
-  readonly target?: {
-    readonly group?: string;
-    readonly version?: string;
-    readonly kind?: string;
-    readonly name?: string;
-    readonly namespace?: string;
-    readonly labelSelector?: string;
-    readonly annotationSelector?: string;
-  };
-}
-
 export interface BuildRequest {
   /** Absolute path of the unpacked artifact; nothing is written there. */
   readonly root: string;
@@ -52,6 +41,18 @@ export interface BuildRequest {
   readonly applyHelmHookResources: boolean;
   readonly defaultNamespace: string;
   readonly labels: OwnerLabels;
+}
+
+export interface BuildOptions {
+  readonly compute: ComputePool;
+  readonly scopes: ScopeLookup;
+  readonly signal: AbortSignal;
+  /** Builds of one queue, a namespace, wait for each other before they delay another's. */
+  readonly queue: string;
+  /** Path of kustomize as a WebAssembly module; asked for when a build needs it. Without, kustomizations are refused. */
+  readonly kustomize?: () => Promise<string>;
+  /** Default: 60 s. */
+  readonly timeoutMs?: number;
 }
 
 export interface Built {
@@ -67,16 +68,7 @@ export interface Built {
  * @throws {BuildError}
  * @throws {ComputeError} when the build takes longer than 60 s or too much memory
  */
-export async function buildStage(
-  request: BuildRequest,
-  o: {
-    readonly compute: ComputePool;
-    readonly scopes: ScopeLookup;
-    readonly signal: AbortSignal;
-    /** Builds of one queue, a namespace, wait for each other before they delay another's. */
-    readonly queue: string;
-  },
-): Promise<Built> {
+export async function buildStage(request: BuildRequest, o: BuildOptions): Promise<Built> {
   const rendered = await render(request, o);
   if (rendered.kind === "failed") throw new BuildError(rendered.reason, rendered.message);
   const { drafts } = rendered;
@@ -92,21 +84,20 @@ export async function buildStage(
   return { objects, hooks };
 }
 
-async function render(
-  request: BuildRequest,
-  o: { readonly compute: ComputePool; readonly signal: AbortSignal; readonly queue: string },
-): Promise<Rendered> {
-  const { root, path, applyHelmHookResources, labels } = request;
+async function render(request: BuildRequest, o: BuildOptions): Promise<Rendered> {
+  const { root, path, applyHelmHookResources, labels, patches } = request;
   const values = request.variables?.values;
-  const input: RenderInput = { root, path, applyHelmHookResources, labels, values };
   const tree = await scanTree(root, path, { stopAfterBytes: bigTreeBytes });
-  const plain = tree.kustomizations.length === 0 && values === undefined;
-  if (plain && tree.totalBytes < smallTreeBytes) return renderTree(input);
+  const kustomized = needsKustomize(tree, patches);
+  const kustomizeWasm = kustomized ? await o.kustomize?.() : undefined;
+  const input: RenderInput = { root, path, applyHelmHookResources, labels, values, patches, kustomizeWasm };
+  if (!kustomized && values === undefined && tree.totalBytes < smallTreeBytes) return renderTree(input);
   const output = await o.compute.run(renderJobName, input, {
     signal: o.signal,
-    timeoutMs: buildTimeoutMs,
+    timeoutMs: o.timeoutMs ?? buildTimeoutMs,
     queue: o.queue,
-    exclusive: tree.stopped,
+    // What a kustomization reads is not known yet, but no more than all there is.
+    exclusive: tree.stopped || (kustomized && (await isBiggerThan(root, bigArtifact))),
   });
   // What `renderJob` put in its output.
   return output as Rendered;

@@ -3,10 +3,13 @@ import { join } from "node:path";
 import { BuildError, type BuildReason } from "./build-error.ts";
 import { definedScope, draftManifest, type Draft, type OwnerLabels, type Scope } from "./draft.ts";
 import { isDroppedHook } from "./helm-hook.ts";
+import { Kustomize } from "./kustomize.ts";
+import { buildKustomization } from "./kustomize-tree.ts";
 import type { Manifest } from "./manifest.ts";
 import { normaliseManifest } from "./normalise.ts";
 import { readManifests } from "./read-manifests.ts";
-import { scanTree } from "./scan-tree.ts";
+import { scanTree, type ScannedTree } from "./scan-tree.ts";
+import type { StagePatch } from "./stage-patch.ts";
 import { usableValues } from "./substitute.ts";
 import { substituteManifest } from "./substitute-manifest.ts";
 
@@ -22,6 +25,9 @@ export interface RenderInput {
   readonly labels: OwnerLabels;
   /** Of `postBuild`, as read; undefined: no substitution. */
   readonly values: ReadonlyMap<string, string> | undefined;
+  readonly patches: readonly StagePatch[];
+  /** Path of kustomize as a WebAssembly module; undefined: the tree needs none. */
+  readonly kustomizeWasm: string | undefined;
 }
 
 /** The objects of a directory, but for what only the cluster knows. */
@@ -59,7 +65,10 @@ export async function renderTree(input: RenderInput): Promise<Rendered> {
 /** Manifests file by file, so that only one file is held as objects at a time. */
 async function* readTree(input: RenderInput): AsyncGenerator<readonly Manifest[]> {
   const tree = await scanTree(input.root, input.path);
-  if (tree.kustomizations.length > 0) throw new BuildError("Kustomize", "Cannot build a kustomization here");
+  if (needsKustomize(tree, input.patches)) {
+    yield buildKustomization(kustomizeAt(input.kustomizeWasm), { root: input.root, tree, patches: input.patches });
+    return;
+  }
   if (tree.totalBytes > mostPlainBytes)
     throw new BuildError(
       "Limit",
@@ -69,6 +78,20 @@ async function* readTree(input: RenderInput): AsyncGenerator<readonly Manifest[]
     const bytes = await readFile(join(input.root, path));
     yield readManifests(bytes, `"${path}"`, "kustomize");
   }
+}
+
+export function needsKustomize(tree: Pick<ScannedTree, "kustomizations">, patches: readonly StagePatch[]): boolean {
+  return tree.kustomizations.length > 0 || patches.length > 0;
+}
+
+/** Compiled once per worker and module. */
+const compiled = new Map<string, Kustomize>();
+
+function kustomizeAt(path: string | undefined): Kustomize {
+  if (path === undefined) throw new BuildError("Kustomize", "Cannot build a kustomization: kustomize is not installed");
+  const kustomize = compiled.get(path) ?? new Kustomize(path);
+  compiled.set(path, kustomize);
+  return kustomize;
 }
 
 function finishManifest(

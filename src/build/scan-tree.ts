@@ -16,8 +16,10 @@ export interface ScannedTree {
   readonly files: readonly TreeFile[];
   /** Directories with a kustomization file, topmost ones only; the empty path is the root. */
   readonly kustomizations: readonly string[];
+  /** Both of them, in order. */
+  readonly entries: readonly string[];
   readonly totalBytes: number;
-  /** The scan ended early, at `stopAfterBytes` of manifests. */
+  /** Files were left out after `stopAfterBytes` of them; kustomizations are all there. */
   readonly stopped: boolean;
 }
 
@@ -45,13 +47,13 @@ export async function scanTree(
     throw new BuildError("NotFound", `Cannot find directory "${path}" in the artifact`);
   const scan = new Scan(root, stopAfterBytes);
   await scan.enter(directory);
-  const { files, kustomizations, totalBytes } = scan;
+  const { files, kustomizations, entries, totalBytes } = scan;
   if (files.length === 0 && kustomizations.length === 0)
     throw new BuildError(
       "Empty",
       `Cannot build ${described}: it contains no manifests; the path is wrong or the source published something else`,
     );
-  return { directory, files, kustomizations, totalBytes, stopped: totalBytes > stopAfterBytes };
+  return { directory, files, kustomizations, entries, totalBytes, stopped: totalBytes > stopAfterBytes };
 }
 
 /** `./a//b/` → `a/b`; the root is the empty path. Throws `Invalid` when it leads out. */
@@ -79,6 +81,7 @@ export async function confined(root: string, path: string): Promise<string | und
 class Scan {
   readonly files: TreeFile[] = [];
   readonly kustomizations: string[] = [];
+  readonly entries: string[] = [];
   totalBytes = 0;
   readonly #root: string;
   readonly #stopAfterBytes: number;
@@ -92,11 +95,11 @@ class Scan {
     const entries = await readdir(join(this.#root, directory), { withFileTypes: true });
     if (entries.some((entry) => isKustomizationName(entry.name) && !entry.isDirectory())) {
       this.kustomizations.push(directory);
+      this.entries.push(directory);
       return;
     }
     entries.sort((one, other) => Buffer.compare(Buffer.from(one.name), Buffer.from(other.name)));
     for (const entry of entries) {
-      if (this.totalBytes > this.#stopAfterBytes) return;
       if (entry.name.startsWith(".")) continue;
       const path = directory === "" ? entry.name : `${directory}/${entry.name}`;
       if (entry.isDirectory()) await this.enter(path);
@@ -105,10 +108,31 @@ class Scan {
   }
 
   async #add(path: string): Promise<void> {
+    if (this.totalBytes > this.#stopAfterBytes) return;
     const real = await confined(this.#root, path);
     const found = real === undefined ? undefined : await lstat(real);
     if (found?.isFile() !== true) return;
     this.files.push({ path, bytes: found.size });
+    this.entries.push(path);
     this.totalBytes += found.size;
   }
+}
+
+/** The artifact holds more than this many bytes or entries, or more than can be told quickly. */
+export async function isBiggerThan(
+  root: string,
+  { bytes, entries }: { readonly bytes: number; readonly entries: number },
+): Promise<boolean> {
+  let [leftBytes, leftEntries] = [bytes, entries];
+  const directories = [root];
+  for (const directory of directories) {
+    for (const entry of await readdir(directory, { withFileTypes: true })) {
+      if (--leftEntries < 0) return true;
+      const path = join(directory, entry.name);
+      if (entry.isDirectory()) directories.push(path);
+      else leftBytes -= (await lstat(path)).size;
+      if (leftBytes < 0) return true;
+    }
+  }
+  return false;
 }

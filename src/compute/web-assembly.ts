@@ -1,11 +1,31 @@
 /** The part of the WebAssembly API in use: Node's own types leave it to those of browsers. */
-export interface WebAssemblyInstance {
-  readonly exports: Readonly<Record<string, unknown>>;
-}
-interface WebAssemblyApi {
-  compile(bytes: Uint8Array): Promise<object>;
-  instantiate(module: object, imports: Readonly<Record<string, unknown>>): Promise<WebAssemblyInstance>;
+interface WasmRuntime {
+  /** Compiles on the calling thread. */
+  readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => WasmModule;
+  readonly Instance: new (module: WasmModule, imports: WasmImports) => WasmInstance;
+  readonly Memory: new (o: { readonly initial: number }) => WasmMemory;
+  /** A trap. */
+  readonly RuntimeError: new () => Error;
 }
 
+export interface WasmModule {
+  readonly exports?: undefined;
+}
+
+export interface WasmInstance {
+  readonly exports: Readonly<Record<string, unknown>>;
+}
+
+export interface WasmMemory {
+  /** Another one each time the memory has grown. */
+  readonly buffer: ArrayBuffer;
+}
+
+/** Functions a module calls, by module and name. */
+export type WasmImports = Readonly<Record<string, Readonly<Record<string, WasmFunction>>>>;
+
+// It takes the parameters the module declares: only `never` admits functions of any.
+export type WasmFunction = (...args: never[]) => number | undefined;
+
 // Every Node has it.
-export const webAssembly = (globalThis as unknown as { readonly WebAssembly: WebAssemblyApi }).WebAssembly;
+export const wasm = (globalThis as unknown as { readonly WebAssembly: WasmRuntime }).WebAssembly;

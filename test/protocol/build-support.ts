@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { kustomizeWasm } from "../../src/dev/tools.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { createComputePool, type ComputePool } from "../../src/compute/pool.ts";
 import { buildStage, type BuildRequest, type Built, type ScopeLookup } from "../../src/build/build-stage.ts";
@@ -44,13 +45,14 @@ export const scopes: ScopeLookup = (kinds) =>
 
 export interface BuildFiles extends Partial<Omit<BuildRequest, "root">> {
   readonly signal?: AbortSignal;
+  readonly timeoutMs?: number;
 }
 
 /** Builds these files as stage "web" of StageSet "team/shop". */
 export async function buildFiles(
   compute: ComputePool,
   files: Readonly<Record<string, string>>,
-  { signal = new AbortController().signal, ...request }: BuildFiles = {},
+  { signal = new AbortController().signal, timeoutMs = 60_000, ...request }: BuildFiles = {},
 ): Promise<Built> {
   await using tree = await writeTree(files);
   const whole: BuildRequest = {
@@ -63,7 +65,14 @@ export async function buildFiles(
     labels: { stage: "web", name: "shop", namespace: "team" },
     ...request,
   };
-  return await buildStage(whole, { compute, scopes, signal, queue: "team" });
+  return await buildStage(whole, {
+    compute,
+    scopes,
+    signal,
+    timeoutMs,
+    queue: "team",
+    kustomize: () => kustomizeWasm(),
+  });
 }
 
 /** The objects as plain values. */
