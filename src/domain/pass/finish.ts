@@ -3,6 +3,7 @@ import { stageFailure, type Failure, type NextLook } from "../failure.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import { orderedStages, withReady, withStage, type ReadyState, type StatusContext } from "../status.ts";
 import { backoffMs, intervalMs, minuteMs, positiveMs, retryMs, steadyMs } from "../timing.ts";
+import { failedMemory, failuresNow } from "./failures.ts";
 import { factOf, requestToken, stageIdentity, type Plan } from "./plan.ts";
 import { pruneStep } from "./prune.ts";
 import type { PassState } from "./state.ts";
@@ -26,7 +27,6 @@ export function endSuspended(state: PassState): Step {
 
 /** A pass that ends without success: the failing stage and Ready say why, all else is carried over. */
 export function endFailed(state: PassState, why: Failure, wakes: readonly Wake[] = []): Step {
-  const failures = state.memory.failures + 1;
   const ready: ReadyState = {
     status: "False",
     reason: why.reason,
@@ -34,13 +34,22 @@ export function endFailed(state: PassState, why: Failure, wakes: readonly Wake[]
     stalled: why.terminal || isStalledReason(why.reason),
   };
   const status = endStatus(state, ready, why);
-  if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
+  if (!deepEqual(status, state.stored.status))
+    // A request that was not handled before starts the count anew.
+    return {
+      kind: "record",
+      write: { kind: "status", status },
+      ...(status.lastHandledReconcileAt === state.stored.status.lastHandledReconcileAt
+        ? {}
+        : { remember: { failures: 0 } }),
+    };
+  const next = nextLook(state, why.next, failuresNow(state));
   return end({
     ready,
-    next: nextLook(state, why.next, failures),
+    next,
     wakes,
     failure: why,
-    remember: { failures, run: undefined },
+    remember: failedMemory(state, why.next === "backoff" ? next?.afterMs : undefined),
   });
 }
 
@@ -56,7 +65,7 @@ export function endProgressing(
     ready,
     next: nextLook(state, "retry", 1),
     wakes: waiting.wakes,
-    remember: { ...waiting.remember, run: undefined },
+    remember: { ...waiting.remember, backoffUntil: undefined, run: undefined },
   });
 }
 
@@ -92,6 +101,7 @@ export function finishPass(state: PassState, plan: Plan): Step {
     remember: {
       run: undefined,
       failures: 0,
+      backoffUntil: undefined,
       verifyStarted: new Map(),
       waveStarted: new Map(),
       notReadySince: unready.since,
@@ -160,7 +170,11 @@ function endHeld(state: PassState, plan: Plan, hold: NonNullable<Plan["goals"]["
   if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
   const retry = retryMs(plan.spec, state.options.defaultIntervalMs);
   const afterMs = hold.until === undefined ? retry : Math.max(1_000, hold.until - state.now);
-  return end({ ready, next: { afterMs, jitter: 0 }, remember: { run: undefined, failures: 0 } });
+  return end({
+    ready,
+    next: { afterMs, jitter: 0 },
+    remember: { run: undefined, failures: 0, backoffUntil: undefined },
+  });
 }
 
 /** The status a pass without success ends with. */

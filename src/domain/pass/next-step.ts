@@ -4,7 +4,8 @@ import { revisionKeys, type Pin } from "../pins.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import type { StageSetSpec } from "../../api/stage-set.ts";
 import { orderedStages, withReady, type ReadyState } from "../status.ts";
-import { endFailed, endSuspended, finishPass } from "./finish.ts";
+import { backoffLeftMs, runningRun, sourcesMoved } from "./failures.ts";
+import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
 import { planGoals, type Goals } from "./goals.ts";
 import { factOf, renderKey, stageIdentity, stageSetIdentity, unread, type Plan } from "./plan.ts";
 import { stageStep } from "./stage-step.ts";
@@ -17,6 +18,11 @@ import { teardownStep } from "./teardown.ts";
  * gives the same step, so a wake, a restart and a new leader need nothing but to ask again.
  */
 export function nextStep(state: PassState): Step {
+  const step = decide(state);
+  return step.kind === "end" ? endOfRun(state, step) : step;
+}
+
+function decide(state: PassState): Step {
   const { snapshot, stored } = state;
   if (snapshot.deletedAt !== undefined) return teardownStep(state, snapshot.deletedAt);
   if (!stored.hasFinalizer) return { kind: "record", write: { kind: "finalizer", change: "add" } };
@@ -47,7 +53,22 @@ function specStep(state: PassState, spec: StageSetSpec): Step {
   return pinnedStep(state, spec, pinned.pins);
 }
 
+/**
+ * Pins do not move under a run; what the sources offer by its end is taken by a pass that follows at once, also when
+ * the event that announced it came while the run was waiting (spec 20 §2, new revision during a run).
+ */
+function endOfRun(state: PassState, step: Extract<Step, { kind: "end" }>): Step {
+  const run = runningRun(state);
+  if (run === undefined || state.snapshot.deletedAt !== undefined || step.outcome.next === undefined) return step;
+  const key: FactKey = { kind: "pins" };
+  if (factOf(state, key) === undefined) return { kind: "need", facts: [key] };
+  if (!sourcesMoved(state, run.pins)) return step;
+  return { ...step, outcome: { ...step.outcome, next: { afterMs: 0, jitter: 0 } } };
+}
+
 function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]): Step {
+  const backoffMs = backoffLeftMs(state);
+  if (backoffMs > 0) return end({ ready: undefined, next: { afterMs: backoffMs, jitter: 0 } });
   const goals = planGoals({
     spec,
     status: state.stored.status,
@@ -102,8 +123,8 @@ function withoutServiceAccount(state: PassState, spec: StageSetSpec): Failure | 
 
 /** Pins of the run under way, else of what the sources offer now. */
 function pinsOf(state: PassState): { readonly pins: readonly Pin[] } | { readonly step: Step } {
-  const run = state.memory.run;
-  if (run?.state === "running" && run.generation === state.snapshot.generation) return { pins: run.pins };
+  const run = runningRun(state);
+  if (run !== undefined) return { pins: run.pins };
   const fact = factOf(state, { kind: "pins" });
   if (fact === undefined) return { step: { kind: "need", facts: [{ kind: "pins" }] } };
   if (fact.kind === "failed") return { step: endFailed(state, fact.failure) };

@@ -197,6 +197,8 @@ export interface Memory {
   /** Consecutive failures at the target named by `failedTarget`. */
   readonly failures: number;
   readonly failedTarget: string | undefined;
+  /** Until when events that change nothing leave the backoff alone, monotonic ms; undefined outside a backoff. */
+  readonly backoffUntil: number | undefined;
   /** When a stage's verify clock started, monotonic ms. */
   readonly verifyStarted: ReadonlyMap<string, number>;
   /** When a deployed stage was first seen not ready, monotonic ms. */
@@ -221,6 +223,7 @@ export const emptyMemory: Memory = {
   run: undefined,
   failures: 0,
   failedTarget: undefined,
+  backoffUntil: undefined,
   verifyStarted: new Map(),
   notReadySince: new Map(),
   renderHashes: new Map(),

@@ -84,7 +84,7 @@ export type Wake =
   | { readonly kind: "readiness"; readonly stage: string; readonly identity: ArtifactIdentity; readonly as: Identity };
 
 export interface Outcome {
-  /** Undefined: the object is gone or going, nothing is said about it. */
+  /** Undefined: nothing new is said, because the object is going or a backoff goes on. */
   readonly ready: ReadyState | undefined;
   /** Delay until the next look, ms before jitter; undefined for Suspended and for gone objects. */
   readonly next: { readonly afterMs: number; readonly jitter: number } | undefined;
