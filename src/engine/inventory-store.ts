@@ -8,11 +8,13 @@ export interface InventoryStore extends Disposable {
   shards(namespace: string, stageSet: string): readonly KubeObject[];
   note(shard: KubeObject): void;
   noteDeleted(shard: KubeObject): void;
-  /** The state is what a write of ours left: nobody else touched the shard. */
-  isOwnWrite(shard: KubeObject): boolean;
+  /** Writes of ours for one StageSet are under way until this is disposed; each must be noted before. */
+  writing(namespace: string, stageSet: string): Disposable;
+  /** Calls back if somebody else left the shard so; a state seen before the answer to a write of ours is judged after it. */
+  judge(shard: KubeObject, foreign: () => void): void;
 }
 
-/** Own writes remembered for {@link InventoryStore.isOwnWrite}; a forgotten one costs one needless pass. */
+/** Own writes remembered for {@link InventoryStore.judge}; a forgotten one costs one needless pass. */
 const mostRemembered = 20_000;
 
 export function createInventoryStore(cache: ResourceCache<KubeObject>): InventoryStore {
@@ -24,6 +26,9 @@ export function createInventoryStore(cache: ResourceCache<KubeObject>): Inventor
     const oldest = own.values().next().value;
     if (own.size > mostRemembered && oldest !== undefined) own.delete(oldest);
   };
+  const underWay = new Map<string, { count: number; readonly after: (() => void)[] }>();
+  const isOwnWrite = (shard: KubeObject): boolean =>
+    own.has(shard.metadata.resourceVersion ?? "") || own.has(`deleted ${shard.metadata.uid ?? ""}`);
   const keyOf = (shard: KubeObject): string =>
     `${shard.metadata.namespace ?? ""}/${shard.metadata.labels?.[inventoryStageSetLabel] ?? ""}`;
   const add = (shard: KubeObject): void => {
@@ -55,8 +60,27 @@ export function createInventoryStore(cache: ResourceCache<KubeObject>): Inventor
       freshest.noteDeleted(shard);
       remember(`deleted ${shard.metadata.uid ?? ""}`);
     },
-    isOwnWrite: (shard) =>
-      own.has(shard.metadata.resourceVersion ?? "") || own.has(`deleted ${shard.metadata.uid ?? ""}`),
+    writing(namespace, stageSet) {
+      const key = `${namespace}/${stageSet}`;
+      const writes = underWay.get(key) ?? { count: 0, after: [] };
+      underWay.set(key, writes);
+      writes.count++;
+      return {
+        [Symbol.dispose]: () => {
+          if (--writes.count > 0) return;
+          underWay.delete(key);
+          for (const judge of writes.after) judge();
+        },
+      };
+    },
+    judge(shard, foreign) {
+      const judge = (): void => {
+        if (!isOwnWrite(shard)) foreign();
+      };
+      const writes = underWay.get(keyOf(shard));
+      if (writes === undefined) judge();
+      else writes.after.push(judge);
+    },
     [Symbol.dispose]: () => {
       subscription[Symbol.dispose]();
       freshest[Symbol.dispose]();

@@ -153,6 +153,7 @@ async function writeShards(
 ): Promise<"acknowledged" | "conflict"> {
   const { client, inventories } = options;
   const namespace = object.metadata.namespace ?? "";
+  using _writing = inventories.writing(namespace, object.metadata.name);
   const existing = inventories
     .shards(namespace, object.metadata.name)
     .filter((shard) => shard.metadata.labels?.["stages.metio.wtf/stage"] === write.stage);
@@ -228,7 +229,7 @@ async function refreshShards(
 /** The stored status; whatever is not an object counts as none. */
 export function statusOf(object: KubeObject): StageSetStatus {
   // Written only through /status, whose schema the API server enforced; the spec is parsed, see snapshot.ts.
-  return (asObject(object["status"]) ?? {});
+  return asObject(object["status"]) ?? {};
 }
 
 /** An answer of the API server to a request for one object. */

@@ -380,13 +380,13 @@ function watchInventories(
     inventories,
     controller,
   }: {
-    readonly inventories: { isOwnWrite(shard: KubeObject): boolean };
+    readonly inventories: { judge(shard: KubeObject, foreign: () => void): void };
     readonly controller: StageSetController;
   },
 ): void {
   cache.subscribe(({ object, namespace }) => {
     const name = object.metadata.labels?.[inventoryStageSetLabel];
-    if (name !== undefined && !inventories.isOwnWrite(object)) controller.onInventory({ namespace, name });
+    if (name !== undefined) inventories.judge(object, () => controller.onInventory({ namespace, name }));
   });
 }
 
