@@ -146,7 +146,8 @@ function embedded(address: IpAddress): readonly IpAddress[] {
 
 /**
  * RFC 8215 leaves the prefix length below 64:ff9b:1::/48 to the network, so each layout of RFC 6052 §2.2 is tried.
- * A layout the network does not use reads mostly zeros: 0.0.0.0/8 counts only where no other bit is set.
+ * A layout the network does not use reads mostly zeros, so 0.0.0.0/8 counts only where no other bit is set; in the last
+ * layout these zeros are the whole address.
  */
 function localNat64Readings(value: bigint): readonly IpAddress[] {
   const low = value & ((1n << 80n) - 1n);
@@ -156,7 +157,7 @@ function localNat64Readings(value: bigint): readonly IpAddress[] {
     [ipv4((upper << 16n) | (lower >> 40n)), lower & ((1n << 40n) - 1n)],
     [ipv4(((upper & 0xffn) << 24n) | (lower >> 32n)), (upper >> 8n) | (lower & 0xffff_ffffn)],
     [ipv4(lower >> 24n), upper | (lower & 0xff_ffffn)],
-    [ipv4(low), low >> 32n],
+    [ipv4(low), ipv4(low).value === 0n ? low : 0n],
   ];
   return readings.filter(([address, rest]) => rest === 0n || !isIn(address, thisNetwork)).map(([address]) => address);
 }
