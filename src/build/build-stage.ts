@@ -67,6 +67,7 @@ export interface Built {
  *
  * @throws {BuildError}
  * @throws {ComputeError} when the build takes longer than 60 s or too much memory
+ * @throws the signal's reason, when aborted
  */
 export async function buildStage(request: BuildRequest, o: BuildOptions): Promise<Built> {
   const rendered = await render(request, o);
@@ -88,6 +89,7 @@ async function render(request: BuildRequest, o: BuildOptions): Promise<Rendered>
   const { root, path, applyHelmHookResources, labels, patches } = request;
   const values = request.variables?.values;
   const tree = await scanTree(root, path, { stopAfterBytes: bigTreeBytes });
+  o.signal.throwIfAborted();
   const kustomized = needsKustomize(tree, patches);
   const kustomizeWasm = kustomized ? await o.kustomize?.() : undefined;
   const input: RenderInput = { root, path, applyHelmHookResources, labels, values, patches, kustomizeWasm };

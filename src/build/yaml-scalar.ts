@@ -1,7 +1,7 @@
 /**
  * How plain scalars are read. `kustomize`: as kustomize reads manifests (`on` is text, a date becomes a full timestamp).
  * `api`: as the API machinery reads YAML (`on` is true, a date stays text). Both take YAML 1.1 integers (`0777` = 511,
- * `1_000` = 1000). Vectors from those programs: test/corpus/yaml.
+ * `1_000` = 1000). Vectors: yaml-parse.test.ts.
  */
 export type YamlDialect = "kustomize" | "api";
 

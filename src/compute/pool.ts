@@ -144,7 +144,8 @@ class WorkerPool implements ComputePool {
     const worker = new Worker(this.#workerUrl, {
       // Nothing of this process's environment or flags: what a job may know comes with its input.
       env: {},
-      execArgv: [],
+      // `node:wasi` warns once per worker that it is experimental.
+      execArgv: ["--disable-warning=ExperimentalWarning"],
       argv: [],
       resourceLimits: { maxOldGenerationSizeMb: workerHeapMiB },
     });
