@@ -18,7 +18,7 @@ process.exitCode = await main();
 async function main(): Promise<number> {
   await mkdir(dirname(resultsFile), { recursive: true });
   await rm(resultsFile, { force: true });
-  await toolPaths([...kwokTools, "kustomize.wasm", "cel.wasm"], {
+  await toolPaths([...kwokTools, "kustomize.wasm", "cel.wasm", "registry", "source-controller"], {
     onProgress: (line) => void process.stderr.write(`${line}\n`),
   });
   const code = await runVitest(process.argv.slice(2));

@@ -67,6 +67,7 @@ async function renderStage(
     const built = await engine.renders.get(cacheKey, () =>
       buildStage(request, {
         compute: engine.compute,
+        kustomize: engine.kustomize,
         scopes: scopesOf(access),
         signal,
         queue: pass.key.namespace,
