@@ -70,72 +70,107 @@ interface Fetching {
 const unpackingAtOnce = 2;
 
 export function createArtifactStore(options: ArtifactStoreOptions): ArtifactStore {
-  const { clock, fetch, caps = artifactCaps, maxKeptBytes = 64 * 1024 * 1024, maxKept = 256 } = options;
-  // Least recently used first. What is in there was verified, and nobody else can change it since: the folder is 0700.
-  const kept = new Map<string, Kept>();
-  const fetching = new Map<string, Fetching>();
-  const running = new Set<Promise<unknown>>();
-  const unpacking = createSemaphore(unpackingAtOnce);
-  const closing = linkSignals();
-  let home: Promise<string> | undefined;
-  let made = 0;
+  return new Store(options);
+}
 
-  const release = async (entry: Kept): Promise<void> => {
-    entry.users--;
-    await evict();
-  };
-  const evict = async (): Promise<void> => {
-    const idle = [...kept.values()].filter(({ users }) => users === 0);
-    let count = idle.length;
-    let bytes = idle.reduce((sum, { diskBytes }) => sum + diskBytes, 0);
-    const gone = idle.filter((entry) => {
-      if (count <= maxKept && bytes <= maxKeptBytes) return false;
-      count--;
-      bytes -= entry.diskBytes;
-      return true;
-    });
-    for (const { digest } of gone) kept.delete(digest);
-    await Promise.all(gone.map(({ root }) => remove(root)));
-  };
-  const handOut = (entry: Kept): OpenArtifact => {
-    entry.users++;
-    kept.delete(entry.digest);
-    kept.set(entry.digest, entry);
-    let open = true;
-    return {
-      root: entry.root,
-      digest: entry.digest,
-      [Symbol.asyncDispose]: async () => {
-        if (!open) return;
-        open = false;
-        await release(entry);
-      },
-    };
-  };
+class Store implements ArtifactStore {
+  readonly #options: ArtifactStoreOptions;
+  readonly #caps: ArtifactCaps;
+  /**
+   * Least recently used first. What is in there was verified, and nobody else can change it since: the folder is 0700.
+   */
+  readonly #kept = new Map<string, Kept>();
+  readonly #fetching = new Map<string, Fetching>();
+  /** Downloads that nobody waits for any more, until they have cleaned up. */
+  readonly #ending = new Set<Promise<void>>();
+  readonly #unpacking = createSemaphore(unpackingAtOnce);
+  readonly #closing = linkSignals();
+  #home: Promise<string> | undefined;
+  #made = 0;
 
-  const ownFolder = async (): Promise<string> => {
-    home ??= mkdtemp(join(options.dir, "artifacts-"));
+  constructor(options: ArtifactStoreOptions) {
+    this.#options = options;
+    this.#caps = options.caps ?? artifactCaps;
+  }
+
+  async open(
+    { url, digest: text }: { readonly url: string; readonly digest: string },
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<OpenArtifact> {
+    signal.throwIfAborted();
+    this.#closing.signal.throwIfAborted();
+    const digest = parseDigest(text);
+    const before = this.#kept.get(digest.text);
+    if (before !== undefined) return this.#handOut(before);
+    // By URL too: a URL that fails must not fail those who name the digest with a good one.
+    const key = `${digest.text} ${url}`;
+    const shared = this.#fetching.get(key) ?? this.#start(url, digest, key);
+    shared.waiters++;
     try {
-      return await home;
-    } catch (error) {
-      home = undefined;
-      throw reported(error);
+      return this.#handOut(await abortable(shared.done, signal));
+    } finally {
+      await this.#leave(shared, key);
     }
-  };
+  }
+
+  openKept(text: string): Promise<OpenArtifact | undefined> {
+    return Promise.try(() => {
+      const entry = this.#kept.get(parseDigest(text).text);
+      return entry === undefined ? undefined : this.#handOut(entry);
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new Shutdown("the artifact store is closed"));
+    await Promise.allSettled([...this.#fetching.values()].map(({ done }) => done));
+    await Promise.allSettled(this.#ending);
+    this.#kept.clear();
+    if (this.#home !== undefined) await remove(await this.#home);
+  }
+
+  #start(url: string, digest: Digest, key: string): Fetching {
+    const stop = linkSignals(this.#closing.signal);
+    const done = this.#fetch(url, digest, stop.signal).finally(() => {
+      stop[Symbol.dispose]();
+      if (this.#fetching.get(key) === started) this.#fetching.delete(key);
+    });
+    const started: Fetching = { done, stop, waiters: 0 };
+    this.#fetching.set(key, started);
+    return started;
+  }
+
+  async #leave(of: Fetching, key: string): Promise<void> {
+    if (--of.waiters > 0) return;
+    if (this.#fetching.get(key) === of) {
+      this.#fetching.delete(key);
+      of.stop.abort(new Abandoned());
+    }
+    const ended = of.done.then(
+      (entry) => this.#release(entry),
+      () => undefined,
+    );
+    this.#ending.add(ended);
+    await ended;
+    this.#ending.delete(ended);
+  }
+
   /** Answers with one use taken, so that it stays until every waiter has taken its own. */
-  const fetchAndUnpack = async (url: string, digest: Digest, signal: AbortSignal): Promise<Kept> => {
-    const place = join(await ownFolder(), String(made++));
+  async #fetch(url: string, digest: Digest, signal: AbortSignal): Promise<Kept> {
+    const { clock, fetch } = this.#options;
+    const caps = this.#caps;
+    const place = join(await this.#ownFolder(), String(this.#made++));
     const packed = `${place}.tar.gz`;
     try {
       await download({ url, digest, path: packed, maxBytes: caps.bodyBytes }, { fetch, clock, signal });
-      using _place = await unpacking.acquire(signal);
+      using _place = await this.#unpacking.acquire(signal);
       await mkdir(place, { mode: 0o700 });
       const { diskBytes } = await unpack(packed, { root: place, caps, signal });
-      const before = kept.get(digest.text);
-      if (before !== undefined) await remove(place);
+      const before = this.#kept.get(digest.text);
       const entry = before ?? { digest: digest.text, root: place, diskBytes, users: 0 };
+      // In use before anything is waited for: it must not be dropped meanwhile.
       entry.users++;
-      kept.set(digest.text, entry);
+      if (before === undefined) this.#kept.set(digest.text, entry);
+      else await remove(place);
       return entry;
     } catch (error) {
       await remove(place);
@@ -143,58 +178,50 @@ export function createArtifactStore(options: ArtifactStoreOptions): ArtifactStor
     } finally {
       await remove(packed);
     }
-  };
-  const start = (url: string, digest: Digest, key: string): Fetching => {
-    const stop = linkSignals(closing.signal);
-    const done = fetchAndUnpack(url, digest, stop.signal).finally(() => {
-      stop[Symbol.dispose]();
-      if (fetching.get(key) === started) fetching.delete(key);
-    });
-    const started: Fetching = { done, stop, waiters: 0 };
-    fetching.set(key, started);
-    return started;
-  };
-  const leave = async (of: Fetching, key: string): Promise<void> => {
-    if (--of.waiters > 0) return;
-    if (fetching.get(key) === of) {
-      fetching.delete(key);
-      of.stop.abort(new Abandoned());
-    }
-    const settled = of.done.then(release, () => undefined);
-    running.add(settled);
-    await settled;
-    running.delete(settled);
-  };
+  }
 
-  return {
-    async open({ url, digest: text }, { signal }) {
-      signal.throwIfAborted();
-      closing.signal.throwIfAborted();
-      const digest = parseDigest(text);
-      const before = kept.get(digest.text);
-      if (before !== undefined) return handOut(before);
-      // By URL too: a URL that fails must not fail those who name the digest with a good one.
-      const key = `${digest.text} ${url}`;
-      const shared = fetching.get(key) ?? start(url, digest, key);
-      shared.waiters++;
-      try {
-        return handOut(await abortable(shared.done, signal));
-      } finally {
-        await leave(shared, key);
-      }
-    },
-    openKept(text) {
-      const entry = kept.get(parseDigest(text).text);
-      return Promise.resolve(entry === undefined ? undefined : handOut(entry));
-    },
-    async [Symbol.asyncDispose]() {
-      closing.abort(new Shutdown("the artifact store is closed"));
-      await Promise.allSettled([...fetching.values()].map(({ done }) => done));
-      await Promise.allSettled(running);
-      kept.clear();
-      if (home !== undefined) await remove(await home);
-    },
-  };
+  async #ownFolder(): Promise<string> {
+    this.#home ??= mkdtemp(join(this.#options.dir, "artifacts-"));
+    try {
+      return await this.#home;
+    } catch (error) {
+      this.#home = undefined;
+      throw reported(error);
+    }
+  }
+
+  #handOut(entry: Kept): OpenArtifact {
+    entry.users++;
+    this.#kept.delete(entry.digest);
+    this.#kept.set(entry.digest, entry);
+    let open = true;
+    return {
+      root: entry.root,
+      digest: entry.digest,
+      [Symbol.asyncDispose]: async () => {
+        if (!open) return;
+        open = false;
+        await this.#release(entry);
+      },
+    };
+  }
+
+  async #release(entry: Kept): Promise<void> {
+    entry.users--;
+    const { maxKept = 256, maxKeptBytes = 64 * 1024 * 1024 } = this.#options;
+    const idle = [...this.#kept.values()].filter(({ users }) => users === 0);
+    let count = idle.length;
+    let bytes = idle.reduce((sum, { diskBytes }) => sum + diskBytes, 0);
+    const gone: Kept[] = [];
+    for (const oldest of idle) {
+      if (count <= maxKept && bytes <= maxKeptBytes) break;
+      count--;
+      bytes -= oldest.diskBytes;
+      gone.push(oldest);
+    }
+    for (const { digest } of gone) this.#kept.delete(digest);
+    await Promise.all(gone.map(({ root }) => remove(root)));
+  }
 }
 
 class Abandoned extends Error {
