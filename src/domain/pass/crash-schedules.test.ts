@@ -1,0 +1,334 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
+import { checkStatus } from "../invariants.ts";
+import { renderObjectId } from "../object-id.ts";
+import type { Pin } from "../pins.ts";
+import type { RenderedObject } from "../rendered.ts";
+import { nextStep } from "./next-step.ts";
+import { missingRecord } from "./records.ts";
+import {
+  emptyMemory,
+  factName,
+  type Fact,
+  type FactKey,
+  type Memory,
+  type PassState,
+  type RecordedStage,
+  type Results,
+} from "./state.ts";
+import type { Effect, Step } from "./step.ts";
+
+/** Object names of each stage, by revision. */
+type Release = Readonly<Record<string, readonly string[]>>;
+
+/** A cluster, an API server and a source in memory, and the driver's loop over {@link nextStep} with crashes. */
+class World {
+  readonly objects = new Map<string, { readonly stage: string; readonly revision: string }>();
+  readonly inventory = new Map<string, RecordedStage>();
+  /** In the order of writes: what was applied, and which stages turned Ready. */
+  readonly history: string[] = [];
+  status: StageSetStatus = {};
+  hasFinalizer = false;
+  deletedAt: number | undefined;
+  gone = false;
+  revision = "r1";
+  elapsed = 0;
+  readonly releases: Readonly<Record<string, Release>>;
+  readonly spec: StageSetSpec;
+  memory: Memory = emptyMemory;
+  facts = new Map<string, Fact>();
+  results: Results = noResults();
+
+  constructor(releases: Readonly<Record<string, Release>>, stages: readonly string[]) {
+    this.releases = releases;
+    this.spec = { stages: stages.map((name) => ({ name, sourceRef: { name: "app" } })) };
+  }
+
+  /** One step; a crash before it loses all but what is stored. Gives true when the pass parked or ended. */
+  step(): boolean {
+    const state = this.#state();
+    const step = nextStep(state);
+    switch (step.kind) {
+      case "need":
+        for (const key of step.facts) this.facts.set(factName(key), this.#fact(key));
+        return false;
+      case "record":
+        this.#record(step);
+        if (step.remember !== undefined) this.memory = { ...this.memory, ...step.remember };
+        return this.gone;
+      case "do": {
+        const missing = missingRecord(state.stored, step.requires);
+        if (missing !== undefined) throw new Error(`effect refused: ${missing}`);
+        this.#act(step.effect);
+        return false;
+      }
+      case "park":
+        this.memory = { ...this.memory, ...step.remember };
+        return true;
+      case "end":
+        this.memory = { ...this.memory, ...step.outcome.remember };
+        return true;
+    }
+  }
+
+  /** A new pass; `crashed`: in a new process. */
+  begin(how: "wake" | "crashed"): void {
+    this.facts = new Map();
+    this.results = noResults();
+    if (how === "crashed") this.memory = emptyMemory;
+    this.elapsed += 10_000;
+  }
+
+  #state(): PassState {
+    return {
+      snapshot: {
+        namespace: "ns",
+        name: "ss",
+        uid: "u",
+        generation: 1,
+        deletedAt: this.deletedAt,
+        annotations: {},
+        spec: this.spec,
+        invalid: undefined,
+        stored: this.status,
+      },
+      stored: { generation: 1, hasFinalizer: this.hasFinalizer, status: this.status, inventory: this.inventory },
+      facts: this.facts,
+      results: this.results,
+      memory: this.memory,
+      causes: new Set(["spec"]),
+      options: {
+        defaultIntervalMs: 600_000,
+        crossNamespace: "allowed",
+        requireServiceAccount: false,
+        defaultServiceAccount: "sa",
+        maxTeardownWaitMs: 0,
+        runbookLink: () => undefined,
+      },
+      now: 1_700_000_000_000 + this.elapsed,
+      elapsed: this.elapsed,
+    };
+  }
+
+  #fact(key: FactKey): Fact {
+    switch (key.kind) {
+      case "pins":
+        return { kind: "pins", pins: this.spec.stages.map(() => pinOf(this.revision)) };
+      case "connection":
+        return { kind: "connection" };
+      case "render": {
+        const objects = (this.releases[key.identity.revision]?.[key.stage] ?? []).map(rendered);
+        const hash = `${key.stage} ${key.identity.revision}`;
+        return { kind: "render", render: { kind: "rendered", objects, hash, substitutionDigest: "" } };
+      }
+      case "readiness":
+        return { kind: "readiness", readiness: { kind: "ready" } };
+      case "recovery": {
+        const found = new Map(key.stages.map((stage) => [stage, this.#ownedBy(stage)]));
+        return { kind: "recovery", found, unlisted: [] };
+      }
+      case "expressions":
+        return { kind: "expressions", invalid: undefined };
+      case "dependencies":
+        return { kind: "dependencies", unmet: undefined };
+      case "namespace":
+        return { kind: "namespace", terminating: false };
+    }
+  }
+
+  #ownedBy(stage: string): readonly { readonly id: string; readonly version: string }[] {
+    return [...this.objects].flatMap(([id, object]) => (object.stage === stage ? [{ id, version: "v1" }] : []));
+  }
+
+  #record({ write }: Extract<Step, { kind: "record" }>): void {
+    switch (write.kind) {
+      case "status":
+        checkStatus(write.status, 1);
+        for (const stage of write.status.stages ?? []) {
+          const before = this.status.stages?.find((each) => each.name === stage.name);
+          if (
+            stage.phase === "Ready" &&
+            (before?.phase !== "Ready" || before.appliedRevision !== stage.appliedRevision)
+          )
+            this.history.push(`ready ${stage.name} ${stage.appliedRevision ?? ""}`);
+        }
+        this.status = write.status;
+        return;
+      case "inventory":
+        this.inventory.set(write.stage, {
+          stage: write.stage,
+          position: write.position,
+          entries: write.entries,
+          shards: 1,
+          serviceAccount: write.serviceAccount,
+        });
+        return;
+      case "inventoryRemoval":
+        this.inventory.delete(write.stage);
+        return;
+      case "finalizer":
+        this.hasFinalizer = write.change === "add";
+        this.gone = write.change === "remove";
+    }
+  }
+
+  #act(effect: Effect): void {
+    if (effect.kind === "apply") {
+      for (const { id } of effect.objects) this.#write(effect, id);
+      const before = this.results.stages.get(effect.stage);
+      this.results = {
+        ...this.results,
+        stages: new Map(this.results.stages).set(effect.stage, {
+          identity: effect.identity,
+          renderHash: effect.renderHash,
+          wavesDone: effect.wave + 1,
+          changed: before?.changed ?? [],
+          unsettled: [],
+          recreating: [],
+          failure: undefined,
+        }),
+      };
+      return;
+    }
+    for (const { id } of effect.entries) this.objects.delete(id);
+    this.results = {
+      ...this.results,
+      deletes: new Map(this.results.deletes).set(effect.stage, {
+        stage: effect.stage,
+        gone: effect.entries.map((entry) => entry.id),
+        pending: [],
+        errors: [],
+      }),
+    };
+  }
+
+  /** E1: nothing is written that is not recorded. A crash may come between two writes of one wave. */
+  #write(effect: Extract<Effect, { kind: "apply" }>, id: string): void {
+    const recorded = this.inventory.get(effect.stage)?.entries.some((entry) => entry.id === id) ?? false;
+    if (!recorded) throw new Error(`E1: "${id}" is written and not in the inventory of "${effect.stage}"`);
+    this.objects.set(id, { stage: effect.stage, revision: effect.identity.revision });
+    this.history.push(`write ${effect.stage} ${effect.identity.revision}`);
+  }
+}
+
+function noResults(): Results {
+  return { stages: new Map(), deletes: new Map(), recordFailure: undefined };
+}
+
+function pinOf(revision: string): Pin {
+  return {
+    namespace: "ns",
+    name: "app",
+    kind: "ExternalArtifact",
+    revision,
+    digest: `sha256:${revision}`,
+    url: "http://x",
+    foreign: false,
+    foreignSentence: "",
+  };
+}
+
+function rendered(name: string): RenderedObject {
+  const id = { group: "", kind: "ConfigMap", namespace: "ns", name };
+  return {
+    ...id,
+    id: renderObjectId(id),
+    version: "v1",
+    hash: name,
+    body: new Uint8Array(),
+    controls: { prune: "enabled", force: false, keepExisting: false, reconcile: "enabled", ignored: [] },
+    helmHook: false,
+  };
+}
+
+const releases: Readonly<Record<string, Release>> = {
+  r1: { a: ["kept", "dropped", "moved"], b: ["last"], c: ["end"] },
+  r2: { a: ["kept", "added"], b: ["last", "moved"], c: ["end", "new"] },
+};
+const stages = ["a", "b", "c"];
+const mostSteps = 1_000;
+
+/** Runs until nothing is left to do, with a crash before each of the given steps. */
+function runUntil(world: World, done: () => boolean, crashes: Set<number>, counter: { steps: number }): void {
+  world.begin("wake");
+  for (; counter.steps < mostSteps; counter.steps++) {
+    if (crashes.has(counter.steps)) world.begin("crashed");
+    if (!world.step()) continue;
+    if (done()) return;
+    world.begin("wake");
+  }
+  throw new Error(`not done after ${mostSteps} steps: ${JSON.stringify(world.status)}`);
+}
+
+function isDeployed(world: World): boolean {
+  const applied = world.status.lastAppliedRevisions?.["ns/app"] === world.revision;
+  const wanted = Object.values(releases[world.revision] ?? {}).flat().length;
+  return applied && world.objects.size === wanted;
+}
+
+/** Install, upgrade, teardown. Gives the world at its end and the state after the upgrade. */
+function lifetime(crashes: ReadonlySet<number>): {
+  readonly world: World;
+  readonly steps: number;
+  readonly deployed: unknown;
+} {
+  const world = new World(releases, stages);
+  const counter = { steps: 0 };
+  const left = new Set(crashes);
+  runUntil(world, () => isDeployed(world), left, counter);
+  world.revision = "r2";
+  runUntil(world, () => isDeployed(world), left, counter);
+  const deployed = {
+    objects: [...world.objects].sort(),
+    inventory: [...world.inventory].map(([stage, recorded]) => [stage, recorded.entries.map(({ id }) => id).sort()]),
+    stages: world.status.stages,
+  };
+  world.deletedAt = 1_700_000_000_000;
+  runUntil(world, () => world.gone, left, counter);
+  return { world, steps: counter.steps, deployed };
+}
+
+/** E3: no write of a later stage at a revision before the earlier ones were Ready at it. */
+function outOfOrder(history: readonly string[]): string | undefined {
+  const ready = new Set<string>();
+  for (const line of history) {
+    const [what, stage = "", revision = ""] = line.split(" ");
+    if (what === "ready") ready.add(`${stage} ${revision}`);
+    else {
+      const early = stages.slice(0, stages.indexOf(stage)).find((other) => !ready.has(`${other} ${revision}`));
+      if (early !== undefined) return `${line} before "${early}" was Ready at ${revision}`;
+    }
+  }
+  return undefined;
+}
+
+describe("[20.12] a process that dies between any two steps (pure)", () => {
+  const clean = lifetime(new Set());
+
+  test("an undisturbed life leaves nothing behind and keeps the order of stages", () => {
+    expect(clean.world.objects.size).toBe(0);
+    expect(outOfOrder(clean.world.history)).toBeUndefined();
+  });
+
+  test("a crash at each step ends in the same state, orphans nothing and breaks no order", () => {
+    for (let step = 0; step < clean.steps; step++) {
+      const crashed = lifetime(new Set([step]));
+      expect(crashed.deployed, `crash before step ${step}`).toEqual(clean.deployed);
+      expect(crashed.world.objects.size, `crash before step ${step}`).toBe(0);
+      expect(outOfOrder(crashed.world.history), `crash before step ${step}`).toBeUndefined();
+    }
+  });
+
+  test("any schedule of crashes does", () => {
+    fc.assert(
+      fc.property(fc.uniqueArray(fc.nat(clean.steps * 2), { maxLength: 12 }), (crashes) => {
+        const crashed = lifetime(new Set(crashes));
+        expect(crashed.deployed).toEqual(clean.deployed);
+        expect(crashed.world.objects.size).toBe(0);
+        expect(outOfOrder(crashed.world.history)).toBeUndefined();
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+});
