@@ -15,7 +15,7 @@ function substituted(yaml: string, value: string): YamlValue | undefined {
   return valueAt(result.value, "data", "x");
 }
 
-describe("[20.19] the object's YAML", () => {
+describe("the object's YAML", () => {
   test.each<readonly [string, string, YamlValue]>([
     ['"${V}"', "3", 3],
     ["${V}", "3", 3],
@@ -70,12 +70,12 @@ describe("[20.19] the object's YAML", () => {
     ["name", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '${V}'}\n"],
     ["kind", "apiVersion: v1\nkind: ${V}\nmetadata: {name: c}\n"],
     ["apiVersion", "apiVersion: ${V}\nkind: ConfigMap\nmetadata: {name: c}\n"],
-  ])("must keep its %s", (_field, text) => {
+  ])("[20.19] must keep its %s", (_field, text) => {
     const failed = (): unknown => substituteManifest(object(text), new Map([["V", ""]]));
     expect(failed).toThrow(expect.objectContaining({ reason: "Substitution" }));
   });
 
-  test("of a Secret is not quoted in an error", () => {
+  test("[20.19] of a Secret is not quoted in an error", () => {
     const secret = object("apiVersion: v1\nkind: Secret\nmetadata: {name: c}\nstringData: {x: '${a-hunter2}'}\n");
     const failed = (): unknown => substituteManifest(secret, new Map());
     expect(failed).toThrow(/\$\{a/);
@@ -85,7 +85,7 @@ describe("[20.19] the object's YAML", () => {
   test.each([
     "annotations: {stages.metio.wtf/substitute: disabled}",
     "labels: {kustomize.toolkit.fluxcd.io/substitute: Disabled}",
-  ])("is left alone with %s", (metadata) => {
+  ])("[20.19] is left alone with %s", (metadata) => {
     const left = object(`apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, ${metadata}}\ndata: {x: "\${nope}"}\n`);
     expect(substituteManifest(left, new Map())).toBe(left);
   });

@@ -279,18 +279,18 @@ const others: readonly Row[] = [
   ["x${", error],
 ];
 
-describe("[20.19] substitution", () => {
+describe("substitution", () => {
   const groups = { literal, plain, defaults, lengths, cases, substrings, replacements, trims, others };
   const rows = Object.entries(groups).flatMap(([group, members]) => members.map((row) => [group, ...row] as const));
 
-  test("has at least 150 vectors", () => expect(rows.length).toBeGreaterThanOrEqual(150));
+  test("[20.19] has at least 150 vectors", () => expect(rows.length).toBeGreaterThanOrEqual(150));
 
   test.each(rows)("[20.19] %s: %s", (_group, text, result) => {
     if (result === error) expect(() => substitute(text, values)).toThrow(ExpressionProblem);
     else expect(substitute(text, values)).toBe(result);
   });
 
-  test("names the expression, and its name alone where that may be a value", () => {
+  test("[20.19] names the expression, and its name alone where that may be a value", () => {
     const failed = (text: string): unknown => {
       try {
         return substitute(text, values);
@@ -305,13 +305,13 @@ describe("[20.19] substitution", () => {
     expect(failed("x ${a hunter2")).toMatchObject({ expression: "${a", brief: "${a" });
   });
 
-  test("refuses to grow without bound", () => {
+  test("[20.19] refuses to grow without bound", () => {
     const long = new Map([["x", "x".repeat(1_000_000)]]);
     expect(() => substitute("${x}".repeat(20), long)).toThrow(ExpressionProblem);
     expect(() => substitute("${a:-".repeat(5_000) + "}".repeat(5_000), values)).toThrow(ExpressionProblem);
   });
 
-  test("takes time in proportion to text and pattern", () => {
+  test("[20.19] takes time in proportion to text and pattern", () => {
     const long = new Map([["x", "a".repeat(20_000)]]);
     expect(substitute(`\${x##${"*a".repeat(20)}b}`, long)).toHaveLength(20_000);
   });

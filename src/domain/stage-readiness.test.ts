@@ -36,7 +36,7 @@ function stageSet({ metadata = {}, spec = {}, status = {}, stage = {} }: Change 
 
 const withArtifact = (artifact: unknown): KubeObject => ({ ...source, status: { artifact } });
 
-describe("[40.35] rows of the predicate, the first false one gives the reason", () => {
+describe("rows of the predicate, the first false one gives the reason", () => {
   test.each<[string, string, KubeObject | undefined, KubeObject | undefined]>([
     ["all rows hold, though the source itself is not Ready", "ready", stageSet(), source],
     ["no StageSet", "NotFound", undefined, source],
@@ -92,7 +92,7 @@ describe("[40.35] rows of the predicate, the first false one gives the reason", 
       }),
       withArtifact({ revision: "", digest: "sha256:2" }),
     ],
-  ])("%s → %s", (_what, wanted, object, offered) => {
+  ])("[40.35] %s → %s", (_what, wanted, object, offered) => {
     const answer = stageReadiness(object, "app", () => offered);
     expect(answer.kind === "ready" ? "ready" : answer.reason).toBe(wanted);
   });

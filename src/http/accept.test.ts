@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { dialectOf } from "./accept.ts";
 
-describe("[40.38] the dialect a client asks for", () => {
+describe("the dialect a client asks for", () => {
   test.each<[string | undefined, "text" | "json"]>([
     [undefined, "text"],
     ["", "text"],
@@ -32,7 +32,7 @@ describe("[40.38] the dialect a client asks for", () => {
     [",,application/json,,", "json"],
     [`application/json, ${"a/b, ".repeat(63)}x/y`, "text"],
     [`application/json, ${"x".repeat(4_100)}/y`, "text"],
-  ])("%s is answered as %s", (accept, dialect) => {
+  ])("[40.38] %s is answered as %s", (accept, dialect) => {
     expect(dialectOf(accept)).toBe(dialect);
   });
 });

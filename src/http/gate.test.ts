@@ -31,7 +31,7 @@ function gateOf(answer: StageReadiness | "undetermined" = ready) {
   return { ask, asked, counted };
 }
 
-describe("[40.38] paths of the gate", () => {
+describe("paths of the gate", () => {
   test.each<[string, number]>([
     ["/gate/ns/ss/stage", 200],
     ["/gate/ns/ss/stage/", 200],
@@ -53,26 +53,26 @@ describe("[40.38] paths of the gate", () => {
     ["/GATE/ns/ss/stage", 404],
     ["//gate/ns/ss/stage", 404],
     ["/gate/../gate/ns/ss/stage", 400],
-  ])("%s → %i, never a redirect", async (target, status) => {
+  ])("[40.38] %s → %i, never a redirect", async (target, status) => {
     const response = await gateOf().ask(target);
     expect(response.status).toBe(status);
     expect(response.headers).not.toHaveProperty("location");
   });
 
-  test("an escaped slash stays inside its segment, and dots are plain names", async () => {
+  test("[40.38] an escaped slash stays inside its segment, and dots are plain names", async () => {
     const { ask, asked } = gateOf();
     await ask("/gate/a%2Fb/../%2e%2e");
     expect(asked).toEqual([{ namespace: "a/b", stageSet: "..", stage: ".." }]);
   });
 });
 
-describe("[40.35] answers of the gate", () => {
-  test.each(["GET", "HEAD", "POST"])("%s of a ready stage is 200", async (method) => {
+describe("answers of the gate", () => {
+  test.each(["GET", "HEAD", "POST"])("[40.35] %s of a ready stage is 200", async (method) => {
     const response = await gateOf().ask("/gate/ns/ss/stage", method);
     expect(response).toMatchObject({ status: 200, body: "stage ns/ss/stage is Ready at main@sha1:abc\n" });
   });
 
-  test.each(["PUT", "DELETE", "PATCH", "OPTIONS", "get"])("%s is 405 with Allow", async (method) => {
+  test.each(["PUT", "DELETE", "PATCH", "OPTIONS", "get"])("[40.35] %s is 405 with Allow", async (method) => {
     const { ask, counted } = gateOf();
     const response = await ask("/gate/ns/ss/stage", method);
     expect(response).toMatchObject({ status: 405, headers: { allow: "GET, HEAD, POST" } });
@@ -101,7 +101,7 @@ describe("[40.35] answers of the gate", () => {
     expect(counted).toEqual([`text 403 ${reason}`, `json 200 ${reason}`]);
   });
 
-  test("what cannot be known is 503 with Retry-After in both dialects", async () => {
+  test("[40.35] what cannot be known is 503 with Retry-After in both dialects", async () => {
     const { ask } = gateOf("undetermined");
     for (const accept of [undefined, "application/json"]) {
       const response = await ask("/gate/ns/ss/stage", "GET", accept);
@@ -112,8 +112,8 @@ describe("[40.35] answers of the gate", () => {
   });
 });
 
-describe("[40.39] what an answer discloses", () => {
-  test("every answer forbids caching and sniffing and nothing else", async () => {
+describe("what an answer discloses", () => {
+  test("[40.39] every answer forbids caching and sniffing and nothing else", async () => {
     const { ask } = gateOf();
     for (const target of ["/gate/ns/ss/stage", "/gate/x", "/y"]) {
       const { headers } = await ask(target);
@@ -126,7 +126,7 @@ describe("[40.39] what an answer discloses", () => {
     }
   });
 
-  test("text is one short line of printable ASCII, whatever the path holds", async () => {
+  test("[40.39] text is one short line of printable ASCII, whatever the path holds", async () => {
     const { ask } = gateOf({ kind: "closed", reason: "NotFound", phase: undefined, revision: undefined });
     const hostile = encodeURIComponent("\u0000\n\r<script>é😀".repeat(100));
     const { body } = await ask(`/gate/${hostile}/ss/stage`);

@@ -57,11 +57,11 @@ const refused: readonly string[] = [
   `${"9".repeat(100_000)}h`,
 ];
 
-describe("[10.18] durations", () => {
+describe("durations", () => {
   test.each(accepted)("accepted: %s", (text, ms) => expect(durationMs(text)).toBe(ms));
   test.each(refused)("refused: %s", (text) => expect(durationMs(text)).toBeUndefined());
 
-  test("the schema pattern gives the same verdict, but for the magnitude", () => {
+  test("[10.18] the schema pattern gives the same verdict, but for the magnitude", () => {
     const pattern = new RegExp(durationPattern, "u");
     for (const [text] of accepted) expect(pattern.test(text), text.slice(0, 40)).toBe(true);
     for (const text of refused) {
@@ -74,7 +74,7 @@ describe("[10.18] durations", () => {
     );
   });
 
-  test("a text of 100,000 parts is read within a second", () => {
+  test("[10.18] a text of 100,000 parts is read within a second", () => {
     const before = performance.now();
     durationMs("1ns".repeat(100_000));
     durationMs(`${"1ns".repeat(100_000)}x`);

@@ -26,7 +26,7 @@ const revisions: readonly Readonly<Record<string, Readonly<Record<string, string
   },
 ];
 
-describe("[20.12] the program killed at any write", () => {
+describe("the program killed at any write", () => {
   let server: ArtifactServer;
   beforeAll(async () => {
     server = await startArtifactServer();
@@ -130,7 +130,7 @@ describe("[20.12] the program killed at any write", () => {
     }
   };
 
-  test("ends as an undisturbed run does, with no object orphaned, at every write of install, upgrade and teardown", async () => {
+  test("[20.12] ends as an undisturbed run does, with no object orphaned, at every write of install, upgrade and teardown", async () => {
     const clean = await run(undefined);
     expect(clean.writes).toBeGreaterThan(15);
     const points = chosenPoints(clean.writes);

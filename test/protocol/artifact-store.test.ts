@@ -176,11 +176,11 @@ describe("open", () => {
   });
 });
 
-describe("[20.23] refused without a connection", () => {
+describe("refused without a connection", () => {
   test.each([
     ...["localhost.", "localhost", "x.localhost", "0x7f.1", "[::ffff:127.0.0.1]", "[::1]", "127.1", "2130706433", "0"],
     ...["metadata.test", "169.254.169.254"],
-  ])("http://%s", async (host) => {
+  ])("[20.23] http://%s", async (host) => {
     const world = await startWorld({ allowLoopback: false });
     const { path, digest } = await publish(world, "/a");
     const error = await failureOf(world, { url: `http://${host}:${world.server.port}${path}`, digest });
@@ -189,17 +189,20 @@ describe("[20.23] refused without a connection", () => {
     expect(world.waits).toEqual([]);
   });
 
-  test.each(["169.254.169.254", "[::ffff:127.0.0.1]", "metadata.test", "0.0.0.0"])("a redirect to %s", async (host) => {
-    const world = await startWorld();
-    const { path, digest, url } = await publish(world, "/a");
-    const location = `http://${host}:${world.server.port}${path}`;
-    world.server.serve("/go", { kind: "redirect", location });
-    const error = await failureOf(world, { url: url.replace(path, "/go"), digest });
-    expect(error).toMatchObject({ reason: "Refused", retry: "never" });
-    expect(String(error)).not.toContain(host);
-    expect(world.server.count(path)).toBe(0);
-    expect(world.server.count("/go")).toBe(1);
-  });
+  test.each(["169.254.169.254", "[::ffff:127.0.0.1]", "metadata.test", "0.0.0.0"])(
+    "[20.23] a redirect to %s",
+    async (host) => {
+      const world = await startWorld();
+      const { path, digest, url } = await publish(world, "/a");
+      const location = `http://${host}:${world.server.port}${path}`;
+      world.server.serve("/go", { kind: "redirect", location });
+      const error = await failureOf(world, { url: url.replace(path, "/go"), digest });
+      expect(error).toMatchObject({ reason: "Refused", retry: "never" });
+      expect(String(error)).not.toContain(host);
+      expect(world.server.count(path)).toBe(0);
+      expect(world.server.count("/go")).toBe(1);
+    },
+  );
 });
 
 describe("attempts", () => {

@@ -78,7 +78,7 @@ async function startServer(host?: string): Promise<ArtifactServer> {
   return server;
 }
 
-describe("[50.36] refused without a connection or a lookup", () => {
+describe("refused without a connection or a lookup", () => {
   const literals = [...deniedV4, ...moreDeniedV4, ...loopbacks.slice(0, 2)];
   const rows: readonly (readonly [string, readonly string[]])[] = [
     ["an address", [...literals, ...[...deniedV6, "::1"].map((text) => `[${text}]`)]],
@@ -96,7 +96,7 @@ describe("[50.36] refused without a connection or a lookup", () => {
     expect(sockets).toBe(0);
   });
 
-  test("what is no http URL, or carries credentials", async () => {
+  test("[50.36] what is no http URL, or carries credentials", async () => {
     const urls = [
       ...["", "x", "/path", "http://", "http:///", "ftp://example.com/", "file:///etc/passwd", "gopher://example.com"],
       ...["data:,x", "unix:/run/x.sock", "http://user@example.com/", "https://user:secret@example.com/", "http://[::1"],
@@ -109,7 +109,7 @@ describe("[50.36] refused without a connection or a lookup", () => {
   });
 });
 
-describe("[50.36] names", () => {
+describe("names", () => {
   const all = [...deniedV4, ...moreDeniedV4, ...deniedV6, ...loopbacks, "::ffff:127.0.0.1", "fe80::1%eth0"];
   test.each(all)("a name that resolves to %s is refused, also when only one of its addresses is that", async (bad) => {
     const sockets = await socketsDuring(async () => {
@@ -121,11 +121,11 @@ describe("[50.36] names", () => {
     expect(sockets).toBe(0);
   });
 
-  test("an answer of the resolver that is no address is refused", async () => {
+  test("[50.36] an answer of the resolver that is no address is refused", async () => {
     expect(await reasonOf(guarded({ resolve: () => Promise.resolve(["10.0.0.1", "x"]) }), "http://a/")).toBe("Refused");
   });
 
-  test("a name is looked up once, so that a second answer is not asked for", async () => {
+  test("[50.36] a name is looked up once, so that a second answer is not asked for", async () => {
     const server = await startServer();
     const asked: string[] = [];
     const resolve = (name: string): Promise<readonly string[]> => {
@@ -141,19 +141,19 @@ describe("[50.36] names", () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  test("another address is tried when one does not answer, and no other than those that were checked", async () => {
+  test("[50.36] another address is tried when one does not answer, and no other than those that were checked", async () => {
     const server = await startServer();
     const fetch = guarded({ allowLoopback: true, resolve: () => Promise.resolve(["::1", "127.0.0.1"]) });
     expect(await reasonOf(fetch, `http://two.test:${server.port}/ok`)).toBe("none");
   });
 
-  test("a name without an address, and a resolver that fails, may do better later", async () => {
+  test("[50.36] a name without an address, and a resolver that fails, may do better later", async () => {
     const none = guarded({ resolve: () => Promise.resolve([]) });
     expect(await reasonOf(none, "http://a.test/")).toBe("Unreachable");
     expect(await reasonOf(guarded(), "http://a.test/")).toBe("Unreachable");
   });
 
-  test("a resolver that hangs is left after 10 s", async () => {
+  test("[50.36] a resolver that hangs is left after 10 s", async () => {
     const clock = createManualClock();
     const fetch = guarded({ clock, resolve: () => new Promise(() => undefined) });
     const reason = reasonOf(fetch, "http://a.test/");
@@ -163,7 +163,7 @@ describe("[50.36] names", () => {
   });
 });
 
-describe("[50.36] redirects", () => {
+describe("redirects", () => {
   const targets = [
     ...[...deniedV4, ...moreDeniedV4].flatMap((v4) => [v4, ...oddSpellings(v4), ...embeddings(v4)]),
     ...deniedV6.map((text) => `[${text}]`),
@@ -171,7 +171,7 @@ describe("[50.36] redirects", () => {
     "metadata.google.internal",
     "denied.test",
   ];
-  test("every one is checked: addresses, spellings and names are refused there too", async () => {
+  test("[50.36] every one is checked: addresses, spellings and names are refused there too", async () => {
     const server = await startServer();
     let target = "";
     server.serve("/go", () => ({ kind: "redirect", location: target }));
@@ -206,7 +206,7 @@ describe("[50.36] redirects", () => {
     expect(await reasonOf(own, `${from.url}/ok`)).toBe("Refused");
   });
 
-  test("ten are followed, eleven are not; relative ones too, and every status that is one", async () => {
+  test("[50.36] ten are followed, eleven are not; relative ones too, and every status that is one", async () => {
     const server = await startServer();
     const fetch = guarded({ allowLoopback: true });
     const statuses = [301, 302, 303, 307, 308];
@@ -228,15 +228,15 @@ describe("[50.36] redirects", () => {
   );
 });
 
-describe("[50.36] allowing loopback", () => {
-  test("lifts loopback: 127.0.0.0/8 in any spelling, localhost and the names below it", async () => {
+describe("allowing loopback", () => {
+  test("[50.36] lifts loopback: 127.0.0.0/8 in any spelling, localhost and the names below it", async () => {
     const server = await startServer();
     const fetch = guarded({ allowLoopback: true });
     for (const host of ["127.0.0.1", "127.1", "0x7f000001", "localhost", "localhost.", "x.localhost"])
       expect([host, await reasonOf(fetch, `http://${host}:${server.port}/ok`)]).toEqual([host, "none"]);
   });
 
-  test("lifts nothing else", async () => {
+  test("[50.36] lifts nothing else", async () => {
     const hosts = [...deniedV4, ...moreDeniedV4].flatMap((v4) => [v4, ...oddSpellings(v4), ...embeddings(v4)]);
     const urls = [...hosts, ...embeddings("127.0.0.1"), ...deniedV6.map((text) => `[${text}]`)].map(
       (host) => `http://${host}/`,

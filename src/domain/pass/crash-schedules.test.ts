@@ -303,14 +303,14 @@ function outOfOrder(history: readonly string[]): string | undefined {
   return undefined;
 }
 
-describe("[20.12] a process that dies between any two steps (pure)", () => {
-  test("an undisturbed life leaves nothing behind and keeps the order of stages", () => {
+describe("a process that dies between any two steps (pure)", () => {
+  test("[20.12] an undisturbed life leaves nothing behind and keeps the order of stages", () => {
     const clean = lifetime(new Set());
     expect(clean.world.objects.size).toBe(0);
     expect(outOfOrder(clean.world.history)).toBeUndefined();
   });
 
-  test("a crash at each step ends in the same state, orphans nothing and breaks no order", () => {
+  test("[20.12] a crash at each step ends in the same state, orphans nothing and breaks no order", () => {
     const clean = lifetime(new Set());
     for (let step = 0; step < clean.steps; step++) {
       const crashed = lifetime(new Set([step]));
@@ -320,7 +320,7 @@ describe("[20.12] a process that dies between any two steps (pure)", () => {
     }
   });
 
-  test("any schedule of crashes does", () => {
+  test("[20.12] any schedule of crashes does", () => {
     const clean = lifetime(new Set());
     fc.assert(
       fc.property(fc.uniqueArray(fc.nat(clean.steps * 2), { maxLength: 12 }), (crashes) => {
