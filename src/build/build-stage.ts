@@ -60,6 +60,8 @@ export interface Built {
   readonly objects: readonly RenderedObject[];
   /** Helm hooks among the objects that are applied like any other, for the Event `HelmHookApplied`. */
   readonly hooks: readonly ObjectId[];
+  /** Some kind is not served yet: whether its objects have a namespace is not known for good. */
+  readonly unscoped: boolean;
 }
 
 /**
@@ -76,13 +78,15 @@ export async function buildStage(request: BuildRequest, o: BuildOptions): Promis
   const asked = new Map(drafts.map(({ group, kind }) => [`${group}/${kind}`, { group, kind }]));
   for (const defined of rendered.scopes.keys()) asked.delete(defined);
   const served = asked.size === 0 ? new Map<string, Scope>() : await o.scopes([...asked.values()], o.signal);
+  const scopes = new Map([...served, ...rendered.scopes]);
   const objects = await finishDrafts(drafts, {
-    scopes: new Map([...served, ...rendered.scopes]),
+    scopes,
     defaultNamespace: request.defaultNamespace,
     signal: o.signal,
   });
   const hooks = request.applyHelmHookResources ? objects.filter((object) => object.helmHook) : [];
-  return { objects, hooks };
+  const unscoped = objects.some((object) => scopes.get(`${object.group}/${object.kind}`) === undefined);
+  return { objects, hooks, unscoped };
 }
 
 async function render(request: BuildRequest, o: BuildOptions): Promise<Rendered> {

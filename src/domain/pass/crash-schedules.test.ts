@@ -120,7 +120,10 @@ class World {
       case "render": {
         const objects = (this.releases[key.identity.revision]?.[key.stage] ?? []).map(rendered);
         const hash = `${key.stage} ${key.identity.revision}`;
-        return { kind: "render", render: { kind: "rendered", objects, hash, substitutionDigest: "" } };
+        return {
+          kind: "render",
+          render: { kind: "rendered", objects, hash, substitutionDigest: "", provisional: false },
+        };
       }
       case "readiness":
         return { kind: "readiness", readiness: { kind: "ready" } };

@@ -4,7 +4,7 @@ import { deepEqual } from "../../lib/equal.ts";
 import { orderedStages, withReady, withStage, type ReadyState, type StatusContext } from "../status.ts";
 import { backoffMs, intervalMs, minuteMs, positiveMs, retryMs, steadyMs } from "../timing.ts";
 import { failedMemory, failuresNow } from "./failures.ts";
-import { factOf, requestToken, stageIdentity, type Plan } from "./plan.ts";
+import { currentRender, factOf, requestToken, stageIdentity, type Plan } from "./plan.ts";
 import { pruneStep } from "./prune.ts";
 import type { PassState } from "./state.ts";
 import type { Outcome, PassEvent, Step, Wake } from "./step.ts";
@@ -113,7 +113,7 @@ export function finishPass(state: PassState, plan: Plan): Step {
 /** What only a run in which every stage finished may write. */
 function commitFields(state: PassState, plan: Plan): Partial<StageSetStatus> {
   const lastAppliedSnapshot = plan.goals.stages.map((goal) => {
-    const render = plan.renders.get(goal.stage);
+    const render = currentRender(state, plan, goal);
     return {
       stage: goal.stage,
       url: goal.pin.url,

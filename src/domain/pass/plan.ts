@@ -45,6 +45,14 @@ export function renderKey(goal: StageGoal): Extract<FactKey, { kind: "render" }>
   };
 }
 
+/** The render a stage's turn worked on: what was read then, else what the preflight read. */
+export function currentRender(state: PassState, plan: Plan, goal: StageGoal): RenderFact | undefined {
+  const key = renderKey(goal);
+  if (key === undefined) return undefined;
+  const late = factOf(state, { ...key, at: "stage" });
+  return late?.kind === "render" ? late.render : plan.renders.get(goal.stage);
+}
+
 /** The keys among `keys` whose fact has not been read in this pass. */
 export function unread(state: PassState, keys: readonly FactKey[]): readonly FactKey[] {
   return keys.filter((key) => !state.facts.has(factName(key)));

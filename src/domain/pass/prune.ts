@@ -1,4 +1,4 @@
-import { stageIdentity, stageSetIdentity, type Plan } from "./plan.ts";
+import { currentRender, stageIdentity, stageSetIdentity, type Plan } from "./plan.ts";
 import type { DeleteError, Identity, PassState, RecordedEntry, RecordedStage } from "./state.ts";
 import type { PassEvent, RecordKey, Step } from "./step.ts";
 
@@ -36,7 +36,9 @@ export function pruneStep(state: PassState, plan: Plan): Step | Pruned {
     });
     return { kind: "pruned", errors, pending: true, started, events };
   }
-  const rendered = renderedIds(plan);
+  const rendered = renderedIds(state, plan);
+  // What nobody can tell to be dropped stays.
+  if (rendered === undefined) return { kind: "pruned", errors, pending: false, started, events };
   for (const recorded of lastFirst(state)) {
     const leaving = recorded.entries.filter((entry) => !rendered.has(entry.id));
     const moved = recorded.entries.filter((entry) => movedAway(rendered, entry, recorded.stage));
@@ -113,12 +115,13 @@ function deletingIdentities(state: PassState, plan: Plan, recorded: RecordedStag
   return stage === undefined ? [before] : [own, before];
 }
 
-/** Every rendered id with the stages that render it. */
-function renderedIds(plan: Plan): ReadonlyMap<string, ReadonlySet<string>> {
+/** Every rendered id with the stages that render it; undefined while some stage's render is not known. */
+function renderedIds(state: PassState, plan: Plan): ReadonlyMap<string, ReadonlySet<string>> | undefined {
   const ids = new Map<string, Set<string>>();
-  for (const [stage, render] of plan.renders) {
-    if (render.kind !== "rendered") continue;
-    for (const object of render.objects) ids.set(object.id, (ids.get(object.id) ?? new Set()).add(stage));
+  for (const goal of plan.goals.stages) {
+    const render = currentRender(state, plan, goal);
+    if (render?.kind !== "rendered") return undefined;
+    for (const object of render.objects) ids.set(object.id, (ids.get(object.id) ?? new Set()).add(goal.stage));
   }
   return ids;
 }

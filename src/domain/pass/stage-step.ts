@@ -71,7 +71,7 @@ function turnRender(
 ): { readonly render: Turn["render"] | undefined } | { readonly step: Step } {
   const first = plan.renders.get(goal.stage);
   if (first === undefined || first.kind === "unobtainable" || goal.identity === undefined) return { render: undefined };
-  if (first.kind === "rendered") return { render: first };
+  if (first.kind === "rendered" && !isReadAgain(plan, goal, first)) return { render: first };
   if (first.kind === "failed") return { step: endFailed(state, first.failure) };
   const key = { kind: "render", stage: goal.stage, identity: goal.identity, pin: goal.pin, at: "stage" } as const;
   const fact = factOf(state, key);
@@ -86,7 +86,7 @@ function turnRender(
       return { render: undefined };
     case "rendered": {
       const others = [...plan.renders].flatMap(([stage, render]) =>
-        render.kind === "rendered" ? [{ stage, objects: render.objects }] : [],
+        render.kind === "rendered" && stage !== goal.stage ? [{ stage, objects: render.objects }] : [],
       );
       const claimed = objectClaimedTwice([...others, { stage: goal.stage, objects: fact.render.objects }]);
       return claimed === undefined
@@ -94,6 +94,13 @@ function turnRender(
         : { step: endFailed(state, { ...claimed, terminal: true }) };
     }
   }
+}
+
+/** Step 19: variables are read again, and kinds that were not served may be by now. */
+function isReadAgain(plan: Plan, goal: StageGoal, first: Extract<RenderFact, { kind: "rendered" }>): boolean {
+  if (first.provisional) return true;
+  if (goal.mode === "keep" || plan.resuming) return false;
+  return goal.index > 0 && (plan.spec.stages[goal.index]?.postBuild?.substituteFrom ?? []).length > 0;
 }
 
 /** Re-asserts a stage that is done: reads, repairs drift, looks at readiness, waits for nothing. */

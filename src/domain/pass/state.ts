@@ -103,6 +103,8 @@ export type RenderFact =
       /** Over all objects in order: equal hashes, equal renders. */
       readonly hash: string;
       readonly substitutionDigest: string;
+      /** Some kind is not served yet; an earlier stage may define it, and then namespaces may differ. */
+      readonly provisional: boolean;
     }
   /** A `substituteFrom` object that an earlier stage may still create is missing (spec 20 step 15). */
   | { readonly kind: "postponed"; readonly failure: Failure }

@@ -37,7 +37,7 @@ export function createRenderCache(options: { readonly maxBytes: number }): Rende
       building.set(key, started);
       try {
         const built = await started;
-        if (!kept.has(key)) keep(key, built);
+        if (!kept.has(key) && !built.unscoped) keep(key, built);
         return built;
       } finally {
         building.delete(key);

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Stage, StageSetSpec } from "../../api/stage-set.ts";
 import { BuildError } from "../../build/build-error.ts";
-import { buildStage, type ScopeLookup, type Variables } from "../../build/build-stage.ts";
+import { buildStage, type Variables } from "../../build/build-stage.ts";
 import { ComputeError } from "../../compute/compute-error.ts";
 import { failure, stageFailure, type Failure, type StageOperation } from "../../domain/failure.ts";
 import { stageIdentity, stageSetIdentity } from "../../domain/pass/plan.ts";
@@ -9,12 +9,12 @@ import type { Fact, FactKey, RenderFact } from "../../domain/pass/state.ts";
 import type { Pin } from "../../domain/pins.ts";
 import { KubeError } from "../../kube/error.ts";
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
-import type { Access } from "../../identity/access.ts";
 import type { OpenArtifact } from "../../source/artifact-store.ts";
 import { SourceError } from "../../source/source-error.ts";
 import { StartOver, type Pass } from "../drive.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf } from "./connection.ts";
+import { scopesOf } from "./scopes.ts";
 import { readVariables } from "./variables.ts";
 
 type RenderKey = Extract<FactKey, { kind: "render" }>;
@@ -68,7 +68,7 @@ async function renderStage(
       buildStage(request, {
         compute: engine.compute,
         kustomize: engine.kustomize,
-        scopes: scopesOf(access),
+        scopes: scopesOf(access, pass),
         signal,
         queue: pass.key.namespace,
       }),
@@ -78,6 +78,7 @@ async function renderStage(
       objects: built.objects,
       hash: hashOf(built.objects.map((object) => [object.id, object.version, object.hash])),
       substitutionDigest: variables.substitutionDigest,
+      provisional: built.unscoped,
     };
   } catch (error) {
     if (error instanceof StartOver || signal.aborted) throw error;
@@ -197,20 +198,6 @@ async function stageVariables(
   return read.kind === "missing" && earlier && key.at === "preflight"
     ? { kind: "postponed", failure: why }
     : { kind: "failed", failure: why };
-}
-
-function scopesOf(access: Access): ScopeLookup {
-  return async (kinds, signal) => {
-    const scopes = new Map<string, "Namespaced" | "Cluster" | undefined>();
-    await Promise.all(
-      kinds.map(async ({ group, kind }) => {
-        const resource = await access.discovery.find({ group, kind }, { signal });
-        const scope = resource === undefined ? undefined : resource.namespaced ? "Namespaced" : "Cluster";
-        scopes.set(`${group}/${kind}`, scope);
-      }),
-    );
-    return scopes;
-  };
 }
 
 function failedRender(stage: Stage, operation: StageOperation, error: unknown): RenderFact {
