@@ -54,8 +54,9 @@ export interface ApplyOutcome {
   readonly recreating: readonly string[];
 }
 
-/** A kind that was just defined may need a moment until it is served everywhere. */
+/** A kind that was just defined needs a moment until discovery shows it and requests find it. */
 const notServedRetryMs = 200;
+const discoveryDelaysMs = [100, 300, 700];
 /** How long a deleted object is waited for before the worker is given back. */
 const goneWaitMs = 50;
 
@@ -95,7 +96,7 @@ export async function applyWave(
 async function look(options: Parameters<typeof applyWave>[1], { object, known }: WaveObject): Promise<Look> {
   if (object.controls.reconcile === "disabled")
     return { kind: "settled", applied: { id: object.id, change: "skipped", live: undefined, fingerprint: undefined } };
-  const resource = await servedAs(options, object);
+  const resource = await servedSoon(options, object);
   if (resource === undefined) return notServed(object);
   const decision = conflictDecision(object, options.policy);
   if (decision.action === "KeepExisting" || known?.hash === object.hash) {
@@ -108,6 +109,17 @@ async function look(options: Parameters<typeof applyWave>[1], { object, known }:
     return dryRun(options, { object, resource, live: live ?? "absent" });
   }
   return dryRun(options, { object, resource, live: "unread" });
+}
+
+/** How the target serves the object's kind, looked for anew for about a second. */
+async function servedSoon(options: Target, object: RenderedObject): Promise<ApiResource | undefined> {
+  for (const delayMs of discoveryDelaysMs) {
+    const resource = await servedAs(options, object);
+    if (resource !== undefined) return resource;
+    await sleep(options.clock, delayMs, options.signal);
+    options.access.discovery.invalidate();
+  }
+  return servedAs(options, object);
 }
 
 interface DryRun {
