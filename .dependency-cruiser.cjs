@@ -41,7 +41,7 @@ const forbidden = [
     name: "node-http-server-in-one-place",
     severity: "error",
     from: { path: "^src/", pathNot: "^src/(http/server|dev/|outbound/|.*\\.test)" },
-    to: { path: "^(node:)?https?$" },
+    to: { path: "^(node:)?https?$", dependencyTypesNot: ["type-only"] },
   },
   ...names
     .filter((name) => layers[name] !== null)

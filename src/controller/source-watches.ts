@@ -1,4 +1,5 @@
-import { startCache, type CacheChange, type CacheHealth, type ResourceCache } from "../kube/cache.ts";
+import { startCache, type CacheHealth, type ResourceCache } from "../kube/cache.ts";
+import type { CacheChange } from "../kube/object-store.ts";
 import type { KubeClient } from "../kube/client.ts";
 import type { ApiResource } from "../kube/request.ts";
 import type { Clock } from "../lib/clock.ts";

@@ -7,7 +7,6 @@ import {
   type FactKey,
   type Memory,
   type PassState,
-  type Results,
   type Snapshot,
 } from "../domain/pass/state.ts";
 import type { Effect, Outcome, Step, Write } from "../domain/pass/step.ts";
@@ -17,11 +16,11 @@ import { KubeError } from "../kube/error.ts";
 import { runEffect } from "./effects/effect.ts";
 import type { Engine } from "./engine.ts";
 import { readFact } from "./facts/fact.ts";
-import type { Looked } from "./facts/readiness.ts";
 import { followWakes } from "./follow.ts";
 import type { StageSetKey } from "./journal.ts";
+import { StartOver, type Pass } from "./pass.ts";
 import { describeRecordFailure } from "./record-failure.ts";
-import { announceReady, createPassReport, type PassReport } from "./report.ts";
+import { announceReady, createPassReport } from "./report.ts";
 import type { Session } from "./session.ts";
 
 /** How a pass left the worker. */
@@ -36,11 +35,6 @@ const mostSteps = 20_000;
 /** A status write refused with 409 is derived anew at most this often (spec 20 §11). */
 const mostConflicts = 5;
 
-/** The spec changed, or a source moved on, under the pass: start again at step 1. */
-export class StartOver extends Error {
-  override name = "StartOver";
-}
-
 export interface PassRequest {
   readonly key: StageSetKey;
   readonly causes: ReadonlySet<Cause>;
@@ -48,19 +42,6 @@ export interface PassRequest {
   readonly signal: AbortSignal;
   /** Between two steps: lets others have the place. */
   readonly breathe: () => Promise<void>;
-}
-
-/** One pass in the making. `results` survive a write conflict, never a new snapshot. */
-interface Pass {
-  readonly key: StageSetKey;
-  readonly session: Session;
-  readonly snapshot: Snapshot;
-  readonly causes: ReadonlySet<Cause>;
-  readonly facts: Map<string, Fact>;
-  results: Results;
-  readonly report: PassReport;
-  /** What was looked at to judge readiness, by stage. */
-  readonly looked: Map<string, Looked>;
 }
 
 /**
@@ -220,5 +201,3 @@ function conflictError(key: StageSetKey): ConstructorParameters<typeof KubeError
     message: `Cannot write the status of "${key.namespace}/${key.name}": others keep changing it`,
   };
 }
-
-export type { Pass };

@@ -1,6 +1,7 @@
 import type { Wake } from "../domain/pass/step.ts";
 import type { Engine } from "./engine.ts";
-import { followedOf, type Looked } from "./facts/readiness.ts";
+import { followedOf } from "./facts/readiness.ts";
+import type { Looked } from "./pass.ts";
 import type { StageSetKey } from "./journal.ts";
 import type { StageWatch } from "./observer.ts";
 

@@ -1,5 +1,6 @@
 import type { KubeObject } from "../lib/kube-object.ts";
-import type { CacheChange, ResourceCache } from "../kube/cache.ts";
+import type { ResourceCache } from "../kube/cache.ts";
+import type { CacheChange } from "../kube/object-store.ts";
 
 /**
  * Objects as the API server last told us, by watch or by answering our own write, whichever is newer: a pass never

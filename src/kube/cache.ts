@@ -6,26 +6,9 @@ import { type Random, systemRandom } from "../lib/random.ts";
 import { type Logger, silentLogger } from "../lib/telemetry.ts";
 import type { KubeClient } from "./client.ts";
 import type { KubeError } from "./error.ts";
-import { createObjectStore } from "./object-store.ts";
+import { type CacheChange, type CacheEntry, createObjectStore } from "./object-store.ts";
 import type { ApiResource } from "./request.ts";
 import { runWatch, silentAfterMs, type WatchPulse } from "./watch.ts";
-
-/** One change of a cached object. */
-export interface CacheChange<T> {
-  readonly type: "added" | "updated" | "deleted";
-  /** Empty for cluster-scoped kinds. */
-  readonly namespace: string;
-  readonly name: string;
-  /** For `deleted`: the last known state. */
-  readonly object: T;
-  readonly previous?: T;
-}
-
-export interface CacheEntry<T> {
-  readonly object: T;
-  readonly uid: string;
-  readonly resourceVersion: string;
-}
 
 /**
  * `unsynced`: not every namespace was listed to its end yet. `stale`: a watch is down for 10 s, or silent (no event, no

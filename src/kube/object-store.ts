@@ -1,7 +1,23 @@
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { Logger } from "../lib/telemetry.ts";
-import type { CacheChange, CacheEntry } from "./cache.ts";
 import type { StoreEffect } from "./watch-step.ts";
+
+/** One change of a cached object. */
+export interface CacheChange<T> {
+  readonly type: "added" | "updated" | "deleted";
+  /** Empty for cluster-scoped kinds. */
+  readonly namespace: string;
+  readonly name: string;
+  /** For `deleted`: the last known state. */
+  readonly object: T;
+  readonly previous?: T;
+}
+
+export interface CacheEntry<T> {
+  readonly object: T;
+  readonly uid: string;
+  readonly resourceVersion: string;
+}
 
 /** What is kept of the objects of one kind. */
 export interface ObjectStore<T> {

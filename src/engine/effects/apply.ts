@@ -7,7 +7,7 @@ import { planWaves } from "../../domain/waves.ts";
 import { IdentityError } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf } from "../facts/connection.ts";
 import { sayHooks, sayIgnoredControls } from "./object-notes.ts";

@@ -4,7 +4,7 @@ import type { Effect } from "../../domain/pass/step.ts";
 import { IdentityError } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf } from "../facts/connection.ts";
 

@@ -1,6 +1,6 @@
 import type { Results } from "../../domain/pass/state.ts";
 import type { Effect } from "../../domain/pass/step.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { runApply } from "./apply.ts";
 import { runDelete } from "./delete.ts";

@@ -1,6 +1,6 @@
 import { describeObject } from "../../domain/object-id.ts";
 import type { Effect } from "../../domain/pass/step.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 
 type ApplyEffect = Extract<Effect, { kind: "apply" }>;
 

@@ -4,7 +4,7 @@ import { KubeError } from "../../kube/error.ts";
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
 import { IdentityError } from "../../identity/identity-error.ts";
 import type { Access } from "../../identity/access.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 
 /** The access of one identity of the StageSet's namespace. */

@@ -1,6 +1,6 @@
 import { unmetDependency, type DependencyView } from "../../domain/dependencies.ts";
 import type { Fact } from "../../domain/pass/state.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 
 /** StageSets looked at for one check: a longer chain is not searched further for a cycle. */

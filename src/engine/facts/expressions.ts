@@ -1,5 +1,5 @@
 import type { Fact } from "../../domain/pass/state.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 
 /** Compiles every ready-check expression; a spec with one that is no boolean is invalid as a whole (V28). */

@@ -1,5 +1,5 @@
 import type { Fact, FactKey } from "../../domain/pass/state.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { namespaces } from "../resources.ts";
 import { getRequest } from "../../kube/request.ts";

@@ -8,7 +8,7 @@ import type { KubeObject } from "../../lib/kube-object.ts";
 import { KubeError } from "../../kube/error.ts";
 import { getRequest, listRequest, type ApiResource } from "../../kube/request.ts";
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { asKubeObject } from "../journal.ts";
 

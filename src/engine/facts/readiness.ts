@@ -8,7 +8,7 @@ import type { Access } from "../../identity/access.ts";
 import { KubeError } from "../../kube/error.ts";
 import { getRequest, type ApiResource } from "../../kube/request.ts";
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
-import type { Pass } from "../drive.ts";
+import type { Awaited, Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { asKubeObject } from "../journal.ts";
 import type { Followed } from "../observer.ts";
@@ -20,26 +20,6 @@ type ReadinessKey = Extract<FactKey, { kind: "readiness" }>;
 
 /** A state older than this is read again unless a watch vouches for it, ms; half the promise of spec 20 §9.6. */
 const freshMs = 900;
-
-/** One object the stage waits for, or an expression reads. */
-export interface Awaited {
-  readonly id: ObjectId;
-  readonly version: string | undefined;
-  /** Its own status counts, not only what expressions say of it. */
-  readonly waitFor: boolean;
-  /** Rendered by the stage, so it carries our labels. */
-  readonly rendered: boolean;
-  /** Some expression is about its kind. */
-  readonly expressed: boolean;
-}
-
-/** What a pass looked at for one stage, and when. */
-export interface Looked {
-  readonly access: Access;
-  readonly awaited: readonly Awaited[];
-  /** Monotonic ms. */
-  readonly lookedAt: number;
-}
 
 /** Judges everything a stage waits for together (spec 20 §9.1). */
 export async function readReadiness(engine: Engine, pass: Pass, key: ReadinessKey, signal: AbortSignal): Promise<Fact> {

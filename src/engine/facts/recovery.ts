@@ -6,7 +6,7 @@ import { asArray, asText, at } from "../../lib/json.ts";
 import { KubeError } from "../../kube/error.ts";
 import { listRequest, type ApiResource } from "../../kube/request.ts";
 import type { Access } from "../../identity/access.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf } from "./connection.ts";
 

@@ -11,7 +11,7 @@ import { KubeError } from "../../kube/error.ts";
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
 import type { OpenArtifact } from "../../source/artifact-store.ts";
 import { SourceError } from "../../source/source-error.ts";
-import { StartOver, type Pass } from "../drive.ts";
+import { StartOver, type Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf } from "./connection.ts";
 import { scopesOf } from "./scopes.ts";

@@ -1,7 +1,7 @@
 import type { ScopeLookup } from "../../build/build-stage.ts";
 import type { Access } from "../../identity/access.ts";
 import { asText, at } from "../../lib/json.ts";
-import type { Pass } from "../drive.ts";
+import type { Pass } from "../pass.ts";
 
 type Scope = "Namespaced" | "Cluster";
 

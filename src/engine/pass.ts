@@ -1,0 +1,44 @@
+import type { ObjectId } from "../domain/object-id.ts";
+import type { Cause, Fact, Results, Snapshot } from "../domain/pass/state.ts";
+import type { Access } from "../identity/access.ts";
+import type { StageSetKey } from "./journal.ts";
+import type { PassReport } from "./report.ts";
+import type { Session } from "./session.ts";
+
+/** The spec changed, or a source moved on, under the pass: start again at step 1. */
+export class StartOver extends Error {
+  override name = "StartOver";
+}
+
+/** One pass in the making. `results` survive a write conflict, never a new snapshot. */
+export interface Pass {
+  readonly key: StageSetKey;
+  readonly session: Session;
+  readonly snapshot: Snapshot;
+  readonly causes: ReadonlySet<Cause>;
+  readonly facts: Map<string, Fact>;
+  results: Results;
+  readonly report: PassReport;
+  /** What was looked at to judge readiness, by stage. */
+  readonly looked: Map<string, Looked>;
+}
+
+/** One object the stage waits for, or an expression reads. */
+export interface Awaited {
+  readonly id: ObjectId;
+  readonly version: string | undefined;
+  /** Its own status counts, not only what expressions say of it. */
+  readonly waitFor: boolean;
+  /** Rendered by the stage, so it carries our labels. */
+  readonly rendered: boolean;
+  /** Some expression is about its kind. */
+  readonly expressed: boolean;
+}
+
+/** What a pass looked at for one stage, and when. */
+export interface Looked {
+  readonly access: Access;
+  readonly awaited: readonly Awaited[];
+  /** Monotonic ms. */
+  readonly lookedAt: number;
+}
