@@ -16,7 +16,7 @@ import type { Clock } from "../lib/clock.ts";
 import { asArray, asObject, at } from "../lib/json.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { MetricLabels } from "../lib/telemetry.ts";
-import { sourceResource } from "./flux-sources.ts";
+import { sourceResource } from "../engine/flux-sources.ts";
 
 /** What is watched of Flux' sources. */
 export interface SourceCaches {

@@ -6,7 +6,7 @@ import type { Clock } from "../lib/clock.ts";
 import { asArray, asObject, asText, at } from "../lib/json.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { Counter, Logger } from "../lib/telemetry.ts";
-import { fluxGroup, fluxKinds } from "./flux-sources.ts";
+import { fluxGroup, fluxKinds } from "../engine/flux-sources.ts";
 
 /** A kind by group, as references name it. */
 export interface KindName {

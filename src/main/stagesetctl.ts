@@ -1,17 +1,100 @@
-import { Command, CommanderError } from "commander";
+import { basename } from "node:path";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { CommandFailed, exitCodes, UsageError, type CommandIo } from "../cli/command-io.ts";
+import { runGate, type GateFlags } from "../cli/gate.ts";
+import { systemClock } from "../lib/clock.ts";
+import { durationMs } from "../lib/duration.ts";
 import { version } from "./version.ts";
 
-/** Usage errors exit with 2 (spec 70 §3). */
-const program = new Command("stagesetctl")
-  .description("Looks at StageSets and what they wait for")
-  .version(version)
-  .exitOverride()
-  .showHelpAfterError("(see stagesetctl --help)");
+const abort = new AbortController();
+for (const [name, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const)
+  process.on(name, () => {
+    abort.abort(new Error(`ended by ${name}`));
+    process.exit(code);
+  });
 
-try {
-  if (process.argv.length < 3) program.outputHelp();
-  else await program.parseAsync();
-} catch (error) {
-  if (!(error instanceof CommanderError)) throw error;
-  process.exitCode = error.exitCode === 0 ? 0 : 2;
+const io: CommandIo = {
+  env: process.env,
+  clock: systemClock,
+  signal: abort.signal,
+  out: (text) => void process.stdout.write(text),
+  error: (text) => void process.stderr.write(text),
+};
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  let code: number = exitCodes.done;
+  const program = createProgram((done) => (code = done));
+  try {
+    if (process.argv.length < 3) program.outputHelp();
+    else await program.parseAsync();
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.usage;
+    if (error instanceof UsageError) {
+      io.error(`Error: ${error.message}; see --help\n`);
+      return exitCodes.usage;
+    }
+    if (!(error instanceof CommandFailed)) throw error;
+    io.error(`Error: ${error.message}\n`);
+    return exitCodes.failed;
+  }
+}
+
+function createProgram(done: (code: number) => void): Command {
+  const plugin = /^kubectl-stageset/i.test(basename(process.argv[1] ?? ""));
+  const shownVersion = `${plugin ? "kubectl stageset" : "stagesetctl"} version ${version} (commit unknown)`;
+  const program = new Command(plugin ? "kubectl stageset" : "stagesetctl")
+    .description("Looks at StageSets and what they wait for")
+    .version(shownVersion)
+    .exitOverride()
+    .configureOutput({ writeErr: (text) => io.error(text.replace(/^error: /, "Error: ")) })
+    .showHelpAfterError("see --help");
+  program
+    .command("version")
+    .description("Print the version")
+    .action(() => io.out(`${shownVersion}\n`));
+  withHubFlags(
+    program
+      .command("gate")
+      .description(
+        "Tell whether a stage is Ready at its pinned revision: exit 0 if it is, 1 if not, 3 if it cannot be told",
+      )
+      .argument("<name>", "StageSet", (text) => text.replace(/^stageset\//, ""))
+      .requiredOption("--stage <stage>", "stage of the StageSet")
+      .option("--revision <revision>", "open only at this revision")
+      .option("--url <url>", "ask the gate at this address instead of the API server", readUrl)
+      .option("--wait", "wait until the stage is Ready", false)
+      .option("--timeout <duration>", "how long to wait; 0 = without limit", readTimeout, 5 * 60_000)
+      .addOption(new Option("-o, --output <format>", "text or json").choices(["text", "json"]).default("text")),
+  ).action(async (name: string, options: GateFlags & { readonly timeout: number }) => {
+    done(await runGate(name, { ...options, timeoutMs: options.timeout }, io));
+  });
+  return program;
+}
+
+function withHubFlags(command: Command): Command {
+  return command
+    .option("--kubeconfig <path>", "kubeconfig file; default KUBECONFIG, ~/.kube/config, in-cluster")
+    .option("--context <name>", "context of the kubeconfig")
+    .option("--cluster <name>", "cluster of the kubeconfig")
+    .option("--user <name>", "user of the kubeconfig")
+    .option("-n, --namespace <name>", "namespace of the StageSet; default the context's");
+}
+
+function readTimeout(text: string): number {
+  const ms = durationMs(text);
+  if (ms === undefined || ms < 0) throw new InvalidArgumentError('want a duration such as "90s" or "5m", or 0');
+  return ms;
+}
+
+function readUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || (url.protocol !== "http:" && url.protocol !== "https:"))
+    throw new InvalidArgumentError("want an http or https URL");
+  return text;
 }

@@ -10,9 +10,8 @@ import { getRequest, listRequest, type ApiResource } from "../../kube/request.ts
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
 import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
+import { fluxGroup, sourceResource } from "../flux-sources.ts";
 import { asKubeObject } from "../journal.ts";
-
-const fluxGroup = "source.toolkit.fluxcd.io";
 
 type Source =
   { readonly kind: "object"; readonly object: KubeObject } | { readonly kind: "failure"; readonly failure: Failure };
@@ -82,7 +81,7 @@ async function readSource(engine: Engine, target: SourceTarget, signal: AbortSig
   try {
     const kind = target.mode === "direct" ? target.kind : "ExternalArtifact";
     const version = target.mode === "direct" ? target.version : undefined;
-    const resource = await servedResource(discovery.find.bind(discovery), { kind, version }, signal);
+    const resource = await sourceResource(discovery, { kind, version }, signal);
     if (resource === undefined)
       return failed(
         "RBACDenied",
@@ -104,20 +103,6 @@ async function readSource(engine: Engine, target: SourceTarget, signal: AbortSig
       denied ? "minute" : "backoff",
     );
   }
-}
-
-/** The asked version, v1, then whatever the group prefers (spec 20 §3.2). */
-async function servedResource(
-  find: (
-    kind: { readonly group: string; readonly kind: string; readonly version?: string | undefined },
-    o: { readonly signal: AbortSignal },
-  ) => Promise<ApiResource | undefined>,
-  wanted: { readonly kind: string; readonly version: string | undefined },
-  signal: AbortSignal,
-): Promise<ApiResource | undefined> {
-  const group = fluxGroup;
-  const exact = await find({ group, kind: wanted.kind, version: wanted.version ?? "v1" }, { signal });
-  return exact ?? find({ group, kind: wanted.kind }, { signal });
 }
 
 function producedBy(target: Extract<SourceTarget, { mode: "producer" }>, artifacts: readonly KubeObject[]): Source {
