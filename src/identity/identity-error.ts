@@ -1,3 +1,5 @@
+import { isAuthorizationRefusal } from "../kube/refusal.ts";
+
 /** Why an identity could not be used. */
 export type IdentityReason =
   "ServiceAccountMissing" | "TokenForbidden" | "TokenFailed" | "CredentialRefused" | "OwnServiceAccount";
@@ -16,4 +18,10 @@ export class IdentityError extends Error {
     this.reason = reason;
     this.retry = reason === "OwnServiceAccount" ? "never" : "backoff";
   }
+}
+
+/** Whether only a grant, or another name in the spec, can help: `RBACDenied`, of identities and of requests alike. */
+export function isDenied(error: unknown): boolean {
+  if (!(error instanceof IdentityError)) return isAuthorizationRefusal(error);
+  return error.reason === "TokenForbidden" || error.reason === "OwnServiceAccount";
 }

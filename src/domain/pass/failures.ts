@@ -1,4 +1,5 @@
 import { deepEqual } from "../../lib/equal.ts";
+import { stageFailure, type Failure } from "../failure.ts";
 import { identityOf, type Pin } from "../pins.ts";
 import { factOf } from "./plan.ts";
 import type { Cause, Memory, PassState } from "./state.ts";
@@ -50,6 +51,14 @@ export function backoffLeftMs(state: PassState): number {
 export function sourcesMoved(state: PassState, pins: readonly Pin[]): boolean {
   const now = factOf(state, { kind: "pins" });
   return now?.kind !== "pins" || !deepEqual(now.pins.map(identityOf), pins.map(identityOf));
+}
+
+/** An identity that cannot be assumed, as the failure of the stage that needs it (spec 20 steps 10 and 18). */
+export function connectFailure(stage: string, { reason, message }: Failure): Failure {
+  return stageFailure(
+    { name: stage, operation: "connect to target cluster", cause: message },
+    reason === "RBACDenied" ? "authorization" : "ordinary",
+  );
 }
 
 function targetOf(state: PassState): string {

@@ -4,12 +4,12 @@ import { revisionKeys, type Pin } from "../pins.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import type { StageSetSpec } from "../../api/stage-set.ts";
 import { orderedStages, withReady, type ReadyState } from "../status.ts";
-import { backoffLeftMs, runningRun, sourcesMoved } from "./failures.ts";
+import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failures.ts";
 import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
 import { planGoals, type Goals } from "./goals.ts";
 import { factOf, renderKey, stageIdentity, stageSetIdentity, unread, type Plan } from "./plan.ts";
 import { stageStep } from "./stage-step.ts";
-import type { FactKey, Identity, PassState, RenderFact } from "./state.ts";
+import type { FactKey, PassState, RenderFact } from "./state.ts";
 import type { Step } from "./step.ts";
 import { teardownStep } from "./teardown.ts";
 
@@ -132,22 +132,15 @@ function pinsOf(state: PassState): { readonly pins: readonly Pin[] } | { readonl
   return { pins: fact.pins };
 }
 
-/** The StageSet identity and each stage's must be usable before anything is built (spec 20 step 10). */
+/** The StageSet identity must be usable before anything is built (spec 20 step 10); it is the first stage's trouble. */
 function connect(state: PassState, spec: StageSetSpec): Step | undefined {
   const { defaultServiceAccount } = state.options;
-  const wanted: { readonly identity: Identity; readonly stage: string }[] = [
-    { identity: stageSetIdentity(spec, defaultServiceAccount), stage: spec.stages[0]?.name ?? "" },
-  ];
-  const missing = unread(
-    state,
-    wanted.map(({ identity }) => ({ kind: "connection", identity })),
-  );
-  if (missing.length > 0) return { kind: "need", facts: missing };
-  for (const { identity } of wanted) {
-    const fact = factOf(state, { kind: "connection", identity });
-    if (fact?.kind === "failed") return endFailed(state, fact.failure);
-  }
-  return undefined;
+  const key: FactKey = { kind: "connection", identity: stageSetIdentity(spec, defaultServiceAccount) };
+  const fact = factOf(state, key);
+  if (fact === undefined) return { kind: "need", facts: [key] };
+  return fact.kind === "failed"
+    ? endFailed(state, connectFailure(spec.stages[0]?.name ?? "", fact.failure))
+    : undefined;
 }
 
 /** Shards that status says exist and that cannot be had are rebuilt before anything is pruned (spec 20 §8.4). */

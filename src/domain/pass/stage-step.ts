@@ -6,6 +6,7 @@ import { planWaves } from "../waves.ts";
 import { appliedIdentity, enteredIdentity, orderedStages, stageEntry, withStage } from "../status.ts";
 import { retryMs, verifyTimeoutMs } from "../timing.ts";
 import { formatDuration } from "../../lib/duration.ts";
+import { connectFailure } from "./failures.ts";
 import { endFailed, endProgressing } from "./finish.ts";
 import type { StageGoal } from "./goals.ts";
 import { factOf, stageIdentity, type Plan } from "./plan.ts";
@@ -170,17 +171,7 @@ function prepare(turn: Turn): Step | undefined {
   const { state, goal, as } = turn;
   const connection = factOf(state, { kind: "connection", identity: as });
   if (connection === undefined) return { kind: "need", facts: [{ kind: "connection", identity: as }] };
-  if (connection.kind === "failed") {
-    const authorization = connection.failure.reason === "RBACDenied";
-    const cause = connection.failure.stage?.cause ?? connection.failure.message;
-    return endFailed(
-      state,
-      stageFailure(
-        { name: goal.stage, operation: "connect to target cluster", cause },
-        authorization ? "authorization" : "ordinary",
-      ),
-    );
-  }
+  if (connection.kind === "failed") return endFailed(state, connectFailure(goal.stage, connection.failure));
   if (state.results.recordFailure !== undefined) return endFailed(state, state.results.recordFailure);
   return recordInventory(turn);
 }

@@ -4,9 +4,8 @@ import { describeObject } from "../../domain/object-id.ts";
 import type { Results, StageResult, Waiting } from "../../domain/pass/state.ts";
 import type { Effect } from "../../domain/pass/step.ts";
 import { planWaves } from "../../domain/waves.ts";
-import { IdentityError } from "../../identity/identity-error.ts";
+import { IdentityError, isDenied } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
-import { isAuthorizationRefusal } from "../../kube/refusal.ts";
 import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf } from "../facts/connection.ts";
@@ -81,7 +80,7 @@ async function applied(
     if (!(error instanceof KubeError) && !(error instanceof IdentityError)) throw error;
     return stageFailure(
       { name: effect.stage, operation: "apply", cause: error.message },
-      isAuthorizationRefusal(error) ? "authorization" : "ordinary",
+      isDenied(error) ? "authorization" : "ordinary",
     );
   }
 }

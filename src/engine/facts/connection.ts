@@ -1,8 +1,7 @@
 import { failure } from "../../domain/failure.ts";
 import type { Fact, Identity } from "../../domain/pass/state.ts";
 import { KubeError } from "../../kube/error.ts";
-import { isAuthorizationRefusal } from "../../kube/refusal.ts";
-import { IdentityError } from "../../identity/identity-error.ts";
+import { IdentityError, isDenied } from "../../identity/identity-error.ts";
 import type { Access } from "../../identity/access.ts";
 import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
@@ -27,13 +26,7 @@ export async function readConnection(
     await access.connect(signal);
     return { kind: "connection" };
   } catch (error) {
-    if (error instanceof IdentityError && error.reason === "OwnServiceAccount")
-      return { kind: "failed", failure: failure("RBACDenied", error.message) };
     if (!(error instanceof KubeError) && !(error instanceof IdentityError)) throw error;
-    const denied = isAuthorizationRefusal(error instanceof IdentityError ? error.cause : error);
-    return {
-      kind: "failed",
-      failure: failure(denied ? "RBACDenied" : "StageFailed", error.message),
-    };
+    return { kind: "failed", failure: failure(isDenied(error) ? "RBACDenied" : "StageFailed", error.message) };
   }
 }

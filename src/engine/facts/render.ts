@@ -7,8 +7,8 @@ import { failure, stageFailure, type Failure, type StageOperation } from "../../
 import { stageIdentity, stageSetIdentity } from "../../domain/pass/plan.ts";
 import type { Fact, FactKey, RenderFact } from "../../domain/pass/state.ts";
 import type { Pin } from "../../domain/pins.ts";
+import { IdentityError, isDenied } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
-import { isAuthorizationRefusal } from "../../kube/refusal.ts";
 import type { OpenArtifact } from "../../source/artifact-store.ts";
 import { SourceError } from "../../source/source-error.ts";
 import { StartOver, type Pass } from "../pass.ts";
@@ -203,8 +203,8 @@ async function stageVariables(
 function failedRender(stage: Stage, operation: StageOperation, error: unknown): RenderFact {
   if (error instanceof BuildError || error instanceof ComputeError)
     return { kind: "failed", failure: stageFailure({ name: stage.name, operation, cause: error.message }) };
-  if (error instanceof KubeError) {
-    const authorization = isAuthorizationRefusal(error) ? "authorization" : "ordinary";
+  if (error instanceof KubeError || error instanceof IdentityError) {
+    const authorization = isDenied(error) ? "authorization" : "ordinary";
     const name = { name: stage.name, operation: "connect to target cluster", cause: error.message } as const;
     return { kind: "failed", failure: stageFailure(name, authorization) };
   }

@@ -3,10 +3,9 @@ import type { Variables } from "../../build/build-stage.ts";
 import { substitutionDigest } from "../../build/substitution-digest.ts";
 import { asObject } from "../../lib/json.ts";
 import type { Access } from "../../identity/access.ts";
-import { IdentityError } from "../../identity/identity-error.ts";
+import { IdentityError, isDenied } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
 import { getRequest } from "../../kube/request.ts";
-import { isAuthorizationRefusal } from "../../kube/refusal.ts";
 import { configMaps, secrets } from "../resources.ts";
 
 type PostBuild = NonNullable<Stage["postBuild"]>;
@@ -73,7 +72,7 @@ async function readReference(
       if (reference.optional === true) return { kind: "values", values: [] };
       return { kind: "failed", failure: { kind: "missing", cause: `${described} does not exist` } };
     }
-    const kind = isAuthorizationRefusal(error) ? "denied" : "unreadable";
+    const kind = isDenied(error) ? "denied" : "unreadable";
     return { kind: "failed", failure: { kind, cause: `Cannot read ${described}: ${error.message}` } };
   }
 }
