@@ -101,11 +101,16 @@ export function artifactsOf(
  */
 export function pinOf(
   source: KubeObject,
-  context: { readonly ownNamespace: string; readonly lastApplied: ArtifactIdentity | undefined },
+  context: {
+    readonly ownNamespace: string;
+    /** What the spec names, and so all that a message about another namespace may name. */
+    readonly target: Pick<SourceTarget, "kind" | "name">;
+    readonly lastApplied: ArtifactIdentity | undefined;
+  },
 ): Pin | Failure {
   const namespace = source.metadata.namespace ?? context.ownNamespace;
   const foreign = namespace !== context.ownNamespace;
-  const sentence = foreignSentence(source.kind, source.metadata.name, namespace);
+  const sentence = foreignSentence(context.target.kind, context.target.name, namespace);
   const artifact = asObject(at(source, "status", "artifact"));
   const url = asText(artifact?.["url"]);
   const digest = asText(artifact?.["digest"]);

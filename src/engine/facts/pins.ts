@@ -55,7 +55,7 @@ function pinStage(
   const { target, source } = read;
   if (source.kind === "object") {
     const entry = stageEntry(engine.journal.stored(currentObject(engine, pass)).status, read.stage.name);
-    const context = { ownNamespace: pass.key.namespace, lastApplied: appliedIdentity(entry) };
+    const context = { ownNamespace: pass.key.namespace, target, lastApplied: appliedIdentity(entry) };
     return pinOf(source.object, context);
   }
   if (target.namespace === pass.key.namespace) return source.failure;
