@@ -1,7 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
-import type { Config } from "../../src/main/config.ts";
 import { publishArtifact, startArtifactServer, type ArtifactServer, type PublishOptions } from "./artifacts.ts";
 import {
   createServiceAccount,
@@ -11,7 +10,7 @@ import {
   type TestCluster,
   type TestServiceAccount,
 } from "./cluster.ts";
-import { createStageSet, startTestController, type TestController } from "./controller.ts";
+import { createStageSet, startTestController, type TestController, type TestControllerOptions } from "./controller.ts";
 import type { Manifest } from "./test-client.ts";
 
 const rbac = "rbac.authorization.k8s.io";
@@ -34,26 +33,24 @@ export interface Tenancy extends AsyncDisposable {
   release(name: string, spec: Readonly<Record<string, unknown>>): ReturnType<typeof createStageSet>;
 }
 
-export interface TenancyOptions {
-  readonly config?: Partial<Config>;
-  /** Where the controller has its rights beside the namespace it watches. */
-  readonly reaches?: readonly string[];
+export interface TenancyOptions extends Omit<TestControllerOptions, "namespaces" | "token"> {
+  /** Where the controller has its rights beside the namespace it watches; default: nowhere. */
+  readonly reaches?: readonly string[] | "everywhere";
   /** Where the controller's own ServiceAccount is: its own namespace, or the tenants'. */
   readonly selfIn?: "own" | "watched";
 }
 
 export async function startTenancy(cluster: TestCluster, options: TenancyOptions = {}): Promise<Tenancy> {
+  const { reaches = [], selfIn = "own", ...controllerOptions } = options;
   const namespace = await uniqueNamespace(cluster);
-  const home = options.selfIn === "watched" ? namespace : await uniqueNamespace(cluster, "system");
-  const self = await createController(cluster, {
-    namespace: home,
-    works: [namespace, ...(options.reaches ?? [])],
-  });
+  const home = selfIn === "watched" ? namespace : await uniqueNamespace(cluster, "system");
+  const works = reaches === "everywhere" ? reaches : [namespace, ...reaches];
+  const self = await createController(cluster, { namespace: home, works });
   const server = await startArtifactServer();
   const controller = await startTestController(cluster, {
+    ...controllerOptions,
     namespaces: [namespace],
     token: self.token,
-    ...(options.config === undefined ? {} : { config: options.config }),
   });
   return {
     namespace,
@@ -73,7 +70,7 @@ export async function startTenancy(cluster: TestCluster, options: TenancyOptions
 /** The controller's ServiceAccount, its shipped roles bound in the namespaces it works in. */
 async function createController(
   cluster: TestCluster,
-  { namespace, works }: { readonly namespace: string; readonly works: readonly string[] },
+  { namespace, works }: { readonly namespace: string; readonly works: readonly string[] | "everywhere" },
 ): Promise<TestServiceAccount> {
   const { admin } = cluster;
   for (const document of parseAllDocuments(await readFile(roles, "utf8"))) {
@@ -92,7 +89,8 @@ async function createController(
       subjects,
     });
   await bind("ClusterRoleBinding", { name: uniqueName(name) }, "stageset-controller-cluster");
-  for (const each of works) await bind("RoleBinding", { name: `${name}-tenants`, namespace: each }, name);
+  if (works === "everywhere") await bind("ClusterRoleBinding", { name: uniqueName(name) }, name);
+  else for (const each of works) await bind("RoleBinding", { name: `${name}-tenants`, namespace: each }, name);
   return self;
 }
 
