@@ -148,8 +148,14 @@ function sameContent(before: KubeObject, wanted: KubeObject): boolean {
   );
 }
 
-/** What is recorded, by stage; older inventories spell a version `apps/v1`, which means `v1`. */
-export function readInventory(shards: readonly KubeObject[]): {
+/**
+ * What is recorded, by stage; older inventories spell a version `apps/v1`, which means `v1`. A shard that is being
+ * deleted counts only when its StageSet is, too: else it is about to be lost.
+ */
+export function readInventory(
+  shards: readonly KubeObject[],
+  { terminating = "lost" }: { readonly terminating?: "lost" | "counted" } = {},
+): {
   readonly byStage: ReadonlyMap<string, RecordedStage>;
   readonly skipped: readonly SkippedEntry[];
 } {
@@ -157,7 +163,8 @@ export function readInventory(shards: readonly KubeObject[]): {
   const skipped: SkippedEntry[] = [];
   for (const shard of [...shards].sort(byShardIndex)) {
     const stage = shard.metadata.labels?.[stageLabel];
-    if (stage === undefined || shard.metadata.deletionTimestamp !== undefined) continue;
+    if (stage === undefined) continue;
+    if (shard.metadata.deletionTimestamp !== undefined && terminating === "lost") continue;
     const entries: RecordedEntry[] = [];
     for (const entry of asArray(at(shard, "spec", "entries"))) {
       const id = asText(at(entry, "id")) ?? "";

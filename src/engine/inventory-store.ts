@@ -6,8 +6,16 @@ import { createFreshest } from "./freshest.ts";
 /** StageInventory shards by StageSet, never older than our own last write. */
 export interface InventoryStore extends Disposable {
   shards(namespace: string, stageSet: string): readonly KubeObject[];
+  /**
+   * Shards that somebody else deleted, as they last were, while their StageSet exists: the deletion of a namespace or
+   * a cascade takes them before the StageSet (spec 20 §12.3).
+   */
+  lastSeen(namespace: string, stageSet: string): readonly KubeObject[];
   note(shard: KubeObject): void;
+  /** We deleted it. */
   noteDeleted(shard: KubeObject): void;
+  /** It is gone, and not by us; or what is left of one that is in {@link InventoryStore.lastSeen}. */
+  noteMissing(shard: KubeObject): void;
   /** Writes of ours for one StageSet are under way until this is disposed; each must be noted before. */
   writing(namespace: string, stageSet: string): Disposable;
   /** Calls back if somebody else left the shard so; a state seen before the answer to a write of ours is judged after it. */
@@ -17,7 +25,10 @@ export interface InventoryStore extends Disposable {
 /** Own writes remembered for {@link InventoryStore.judge}; a forgotten one costs one needless pass. */
 const mostRemembered = 20_000;
 
-export function createInventoryStore(cache: ResourceCache<KubeObject>): InventoryStore {
+export function createInventoryStore(
+  cache: ResourceCache<KubeObject>,
+  stageSets: Pick<ResourceCache<KubeObject>, "get" | "subscribe">,
+): InventoryStore {
   const freshest = createFreshest(cache);
   const names = new Map<string, Set<string>>();
   const own = new Set<string>();
@@ -26,6 +37,7 @@ export function createInventoryStore(cache: ResourceCache<KubeObject>): Inventor
     const oldest = own.values().next().value;
     if (own.size > mostRemembered && oldest !== undefined) own.delete(oldest);
   };
+  const lost = new Map<string, Map<string, KubeObject>>();
   const underWay = new Map<string, { count: number; readonly after: (() => void)[] }>();
   const isOwnWrite = (shard: KubeObject): boolean =>
     own.has(shard.metadata.resourceVersion ?? "") || own.has(`deleted ${shard.metadata.uid ?? ""}`);
@@ -34,6 +46,20 @@ export function createInventoryStore(cache: ResourceCache<KubeObject>): Inventor
   const add = (shard: KubeObject): void => {
     const key = keyOf(shard);
     names.set(key, (names.get(key) ?? new Set()).add(shard.metadata.name));
+    lost.get(key)?.delete(shard.metadata.name);
+  };
+  const lose = (shard: KubeObject): void => {
+    const { namespace = "", name, labels, ownerReferences } = shard.metadata;
+    const owner = stageSets.get(namespace, labels?.[inventoryStageSetLabel] ?? "");
+    if (owner === undefined || !ownerReferences?.some(({ uid }) => uid === owner.metadata.uid)) return;
+    const key = keyOf(shard);
+    lost.set(key, (lost.get(key) ?? new Map<string, KubeObject>()).set(name, shard));
+  };
+  /** Runs at once, or when the answers to our own writes are in. */
+  const afterWrites = (shard: KubeObject, run: () => void): void => {
+    const writes = underWay.get(keyOf(shard));
+    if (writes === undefined) run();
+    else writes.after.push(run);
   };
   for (const shard of cache.list()) add(shard);
   const subscription = cache.subscribe((change) => {
@@ -45,12 +71,19 @@ export function createInventoryStore(cache: ResourceCache<KubeObject>): Inventor
     const known = names.get(key);
     known?.delete(change.name);
     if (known?.size === 0) names.delete(key);
+    afterWrites(change.object, () => {
+      if (!own.has(`deleted ${change.object.metadata.uid ?? ""}`)) lose(change.object);
+    });
+  });
+  const owners = stageSets.subscribe((change) => {
+    if (change.type === "deleted") lost.delete(`${change.namespace}/${change.name}`);
   });
   return {
     shards(namespace, stageSet) {
       const known = names.get(`${namespace}/${stageSet}`) ?? new Set<string>();
       return [...known].flatMap((name) => freshest.get(namespace, name) ?? []);
     },
+    lastSeen: (namespace, stageSet) => [...(lost.get(`${namespace}/${stageSet}`)?.values() ?? [])],
     note(shard) {
       freshest.note(shard);
       add(shard);
@@ -59,6 +92,10 @@ export function createInventoryStore(cache: ResourceCache<KubeObject>): Inventor
     noteDeleted(shard) {
       freshest.noteDeleted(shard);
       remember(`deleted ${shard.metadata.uid ?? ""}`);
+    },
+    noteMissing(shard) {
+      freshest.noteDeleted(shard);
+      lose(shard);
     },
     writing(namespace, stageSet) {
       const key = `${namespace}/${stageSet}`;
@@ -74,15 +111,13 @@ export function createInventoryStore(cache: ResourceCache<KubeObject>): Inventor
       };
     },
     judge(shard, foreign) {
-      const judge = (): void => {
+      afterWrites(shard, () => {
         if (!isOwnWrite(shard)) foreign();
-      };
-      const writes = underWay.get(keyOf(shard));
-      if (writes === undefined) judge();
-      else writes.after.push(judge);
+      });
     },
     [Symbol.dispose]: () => {
       subscription[Symbol.dispose]();
+      owners[Symbol.dispose]();
       freshest[Symbol.dispose]();
     },
   };

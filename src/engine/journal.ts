@@ -1,10 +1,10 @@
-import { fieldManager, finalizer } from "../api/keys.ts";
+import { fieldManager, finalizer, stageLabel } from "../api/keys.ts";
 import type { StageSetStatus } from "../api/stage-set.ts";
 import { planShards, readInventory, type SkippedEntry } from "../domain/inventory.ts";
 import { checkStatus } from "../domain/invariants.ts";
 import type { RecordedStage, Stored } from "../domain/pass/state.ts";
 import type { Write } from "../domain/pass/step.ts";
-import { asObject } from "../lib/json.ts";
+import { asArray, asObject, asText, at } from "../lib/json.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { KubeClient } from "../kube/client.ts";
 import { KubeError } from "../kube/error.ts";
@@ -51,18 +51,27 @@ export interface JournalOptions {
 export function createJournal(options: JournalOptions): Journal {
   const { client, inventories } = options;
   // A pass asks before every step; shards are parsed again only when one of them changed.
-  const parsed = new Map<string, { shards: readonly KubeObject[]; byStage: ReadonlyMap<string, RecordedStage> }>();
+  const parsed = new Map<
+    string,
+    { deleting: boolean; shards: readonly KubeObject[]; byStage: ReadonlyMap<string, RecordedStage> }
+  >();
   const read = (object: KubeObject): ReadonlyMap<string, RecordedStage> => {
     const key = { namespace: object.metadata.namespace ?? "", name: object.metadata.name };
-    const shards = inventories.shards(key.namespace, key.name);
+    const deleting = object.metadata.deletionTimestamp !== undefined;
+    const live = inventories.shards(key.namespace, key.name);
+    const shards = deleting ? [...live, ...inventories.lastSeen(key.namespace, key.name)] : live;
     const slot = `${key.namespace}/${key.name}`;
     const before = parsed.get(slot);
-    if (before?.shards.length === shards.length && shards.every((shard, index) => shard === before.shards[index]))
+    if (
+      before?.deleting === deleting &&
+      before.shards.length === shards.length &&
+      shards.every((shard, index) => shard === before.shards[index])
+    )
       return before.byStage;
-    const { byStage, skipped } = readInventory(shards);
+    const { byStage, skipped } = readInventory(shards, { terminating: deleting ? "counted" : "lost" });
     for (const entry of skipped) options.onSkipped(key, entry);
     if (shards.length === 0) parsed.delete(slot);
-    else parsed.set(slot, { shards, byStage });
+    else parsed.set(slot, { deleting, shards, byStage });
     return byStage;
   };
   const refresh = async (object: KubeObject, signal: AbortSignal): Promise<"conflict" | "gone"> => {
@@ -108,6 +117,9 @@ export function createJournal(options: JournalOptions): Journal {
         case "finalizer":
           return patch(object, () => client.send(finalizerRequest(object, write.change), { signal }), signal);
         case "inventory":
+          return object.metadata.deletionTimestamp === undefined
+            ? writeShards(options, object, write, signal)
+            : shrinkShards(options, object, write, signal);
         case "inventoryRemoval":
           return writeShards(options, object, write, signal);
       }
@@ -156,7 +168,7 @@ async function writeShards(
   using _writing = inventories.writing(namespace, object.metadata.name);
   const existing = inventories
     .shards(namespace, object.metadata.name)
-    .filter((shard) => shard.metadata.labels?.["stages.metio.wtf/stage"] === write.stage);
+    .filter((shard) => shard.metadata.labels?.[stageLabel] === write.stage);
   const plan =
     write.kind === "inventoryRemoval"
       ? { create: [], update: [], delete: existing }
@@ -207,6 +219,52 @@ async function writeShards(
   }
 }
 
+/**
+ * Takes ids off the records of a StageSet that is going. Its shards are only ever updated, because nothing can be
+ * created in a namespace that is going too, and those already lost are kept up to date here.
+ */
+async function shrinkShards(
+  options: JournalOptions,
+  object: KubeObject,
+  write: Extract<Write, { kind: "inventory" }>,
+  signal: AbortSignal,
+): Promise<"acknowledged" | "conflict"> {
+  const { client, inventories } = options;
+  const { namespace = "", name } = object.metadata;
+  const left = new Set(write.entries.map((entry) => entry.id));
+  const shrunk = (shard: KubeObject): KubeObject | undefined => {
+    if (shard.metadata.labels?.[stageLabel] !== write.stage) return undefined;
+    const entries = asArray(at(shard, "spec", "entries"));
+    const kept = entries.filter((entry) => left.has(asText(at(entry, "id")) ?? ""));
+    return kept.length === entries.length
+      ? undefined
+      : { ...shard, spec: { ...asObject(shard["spec"]), entries: kept } };
+  };
+  for (const shard of inventories.lastSeen(namespace, name)) {
+    const smaller = shrunk(shard);
+    if (smaller !== undefined) inventories.noteMissing(smaller);
+  }
+  using _writing = inventories.writing(namespace, name);
+  for (const shard of inventories.shards(namespace, name)) {
+    const smaller = shrunk(shard);
+    if (smaller === undefined) continue;
+    try {
+      const request = replaceRequest(stageInventories, {
+        namespace,
+        name: shard.metadata.name,
+        fieldManager,
+        object: smaller,
+      });
+      inventories.note(asKubeObject(await client.send(request, { signal })));
+    } catch (error) {
+      if (!(error instanceof KubeError) || !["Conflict", "NotFound"].includes(error.reason)) throw error;
+      await refreshShards(options, { namespace, shards: [shard] }, signal);
+      return "conflict";
+    }
+  }
+  return "acknowledged";
+}
+
 /** Reads the shards a write stumbled over, so that the next plan starts from what is stored. */
 async function refreshShards(
   options: JournalOptions,
@@ -221,7 +279,7 @@ async function refreshShards(
       options.inventories.note(asKubeObject(live));
     } catch (error) {
       if (!(error instanceof KubeError) || error.reason !== "NotFound") throw error;
-      options.inventories.noteDeleted(shard);
+      options.inventories.noteMissing(shard);
     }
   }
 }

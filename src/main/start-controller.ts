@@ -320,7 +320,7 @@ async function buildEngine(
 ): Promise<Engine> {
   const { config, clock, random, logger, access, caches, controller, metrics } = parts;
   const stageSets = stack.use(createFreshest(caches.stageSets));
-  const inventories = stack.use(createInventoryStore(caches.inventories));
+  const inventories = stack.use(createInventoryStore(caches.inventories, caches.stageSets));
   const modules = wasmModules((line) => logger.info(line));
   const workerUrl = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url);
   const compute = stack.use(createComputePool({ clock, workerUrl }));

@@ -127,7 +127,12 @@ function commitFields(state: PassState, plan: Plan): Partial<StageSetStatus> {
   return {
     lastAppliedRevisions: plan.revisions,
     lastAppliedSnapshot,
-    stages: orderedStages(plan.spec, state.stored.status),
+    stages: orderedStages(plan.spec, state.stored.status).map((entry) => {
+      const recorded = state.stored.inventory.get(entry.name);
+      return recorded === undefined || entry.entriesCount === undefined
+        ? entry
+        : { ...entry, entriesCount: recorded.entries.length, shards: recorded.shards };
+    }),
   };
 }
 

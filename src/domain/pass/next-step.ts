@@ -11,7 +11,7 @@ import { factOf, renderKey, stageIdentity, stageSetIdentity, unread, type Plan }
 import { stageStep } from "./stage-step.ts";
 import type { FactKey, PassState, RenderFact } from "./state.ts";
 import type { Step } from "./step.ts";
-import { teardownStep } from "./teardown.ts";
+import { isLost, teardownStep } from "./teardown.ts";
 
 /**
  * The next thing to do for one StageSet, given everything known about it: spec 20 §2, in its order. Pure: the same state
@@ -145,14 +145,7 @@ function connect(state: PassState, spec: StageSetSpec): Step | undefined {
 
 /** Shards that status says exist and that cannot be had are rebuilt before anything is pruned (spec 20 §8.4). */
 function recover(state: PassState, spec: StageSetSpec): Step | undefined {
-  const lost = spec.stages
-    .map((stage) => stage.name)
-    .filter((name) => {
-      const entry = state.stored.status.stages?.find((candidate) => candidate.name === name);
-      if (entry?.appliedRevision === undefined || entry.appliedRevision === "") return false;
-      const recorded = state.stored.inventory.get(name);
-      return recorded === undefined || recorded.shards < (entry.shards ?? 1);
-    });
+  const lost = spec.stages.map((stage) => stage.name).filter((name) => isLost(state, name));
   if (lost.length === 0) return undefined;
   const key: FactKey = { kind: "recovery", stages: lost };
   const fact = factOf(state, key);

@@ -21,7 +21,21 @@ const longestRemaining = 10;
  */
 export function teardownStep(state: PassState, deletedAt: number): Step {
   if (!state.stored.hasFinalizer) return end({ ready: undefined, next: undefined });
-  const errors: DeleteError[] = [];
+  const lost = lostRecords(state);
+  return "kind" in lost ? lost : tearDown(lost.state, { deletedAt, errors: lost.errors, rebuilt: lost.rebuilt });
+}
+
+function tearDown(
+  state: PassState,
+  begun: {
+    readonly deletedAt: number;
+    readonly errors: readonly DeleteError[];
+    /** Stages whose record was rebuilt for this pass: it cannot be written. */
+    readonly rebuilt: ReadonlySet<string>;
+  },
+): Step {
+  const { deletedAt, rebuilt } = begun;
+  const errors = [...begun.errors];
   let waiting = false;
   const started = new Map(state.memory.deletesStarted);
   for (const recorded of lastFirst(state)) {
@@ -34,7 +48,7 @@ export function teardownStep(state: PassState, deletedAt: number): Step {
     if (result === undefined) return deleteStage(state, recorded);
     const gone = new Set(result.gone);
     const remaining = recorded.entries.filter((entry) => !gone.has(entry.id));
-    if (remaining.length !== recorded.entries.length)
+    if (remaining.length !== recorded.entries.length && !rebuilt.has(recorded.stage))
       return {
         kind: "record",
         write: {
@@ -68,6 +82,57 @@ export function teardownStep(state: PassState, deletedAt: number): Step {
     ...(firstError === undefined ? {} : { failure: failure("StageFailed", firstError.message, "backoff") }),
     remember: { deletesStarted: started, failures },
   });
+}
+
+type LostRecords =
+  | Step
+  | {
+      /** With the records that had to be rebuilt. */
+      readonly state: PassState;
+      readonly rebuilt: ReadonlySet<string>;
+      readonly errors: readonly DeleteError[];
+    };
+
+/** Shards that status tells of and that are gone: found again by the labels of what they recorded (spec 20 §12.3). */
+function lostRecords(state: PassState): LostRecords {
+  const stages = (state.snapshot.spec?.stages ?? []).filter(
+    (stage) => stage.prune !== false && isLost(state, stage.name),
+  );
+  const nothing = { state, rebuilt: new Set<string>(), errors: [] };
+  if (stages.length === 0) return nothing;
+  const key = { kind: "recovery", stages: stages.map((stage) => stage.name) } as const;
+  const fact = factOf(state, key);
+  if (fact === undefined) return { kind: "need", facts: [key] };
+  if (fact.kind === "failed") {
+    const kind = fact.failure.reason === "RBACDenied" ? "authorization" : "credential";
+    return { ...nothing, errors: [{ id: "", kind, message: fact.failure.message }] };
+  }
+  if (fact.kind !== "recovery") throw new TypeError("the recovery fact is of another kind");
+  const inventory = new Map(state.stored.inventory);
+  for (const [stage, found] of fact.found) {
+    const recorded = inventory.get(stage);
+    const known = new Set(recorded?.entries.map((entry) => entry.id));
+    inventory.set(stage, {
+      stage,
+      position: recorded?.position ?? 0,
+      shards: recorded?.shards ?? 0,
+      serviceAccount: recorded?.serviceAccount,
+      entries: [...(recorded?.entries ?? []), ...found.filter((entry) => !known.has(entry.id))],
+    });
+  }
+  return {
+    state: { ...state, stored: { ...state.stored, inventory } },
+    rebuilt: new Set(fact.found.keys()),
+    errors: [],
+  };
+}
+
+/** Whether status tells of more shards of the stage than there are. */
+export function isLost(state: PassState, stage: string): boolean {
+  const entry = stageEntry(state.stored.status, stage);
+  if (entry?.appliedRevision === undefined || entry.appliedRevision === "") return false;
+  const recorded = state.stored.inventory.get(stage);
+  return recorded === undefined || recorded.shards < (entry.shards ?? 1);
 }
 
 /** Phase `Pruning` while a stage is torn down (spec 20 §12.4). */
@@ -143,5 +208,8 @@ function remainingIds(state: PassState): readonly string[] {
   const kept = new Set(state.snapshot.spec?.stages.filter((stage) => stage.prune === false).map((stage) => stage.name));
   return [...state.stored.inventory.values()]
     .filter((recorded) => !kept.has(recorded.stage))
-    .flatMap((recorded) => recorded.entries.map((entry) => entry.id));
+    .flatMap((recorded) => {
+      const gone = new Set(state.results.deletes.get(recorded.stage)?.gone);
+      return recorded.entries.map((entry) => entry.id).filter((id) => !gone.has(id));
+    });
 }

@@ -1,4 +1,5 @@
 import { nameLabel, namespaceLabel, stageLabel } from "../../api/keys.ts";
+import { failure } from "../../domain/failure.ts";
 import { renderObjectId } from "../../domain/object-id.ts";
 import { stageIdentity } from "../../domain/pass/plan.ts";
 import type { Fact, RecordedEntry } from "../../domain/pass/state.ts";
@@ -6,6 +7,7 @@ import { asArray, asText, at } from "../../lib/json.ts";
 import { KubeError } from "../../kube/error.ts";
 import { listRequest, type ApiResource } from "../../kube/request.ts";
 import type { Access } from "../../identity/access.ts";
+import { IdentityError, isDenied } from "../../identity/identity-error.ts";
 import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf } from "./connection.ts";
@@ -17,7 +19,8 @@ const atOnce = 8;
 
 /**
  * Rebuilds what lost shards held: everything in the target that carries the three owner labels, over every kind that
- * can be listed as the stage's identity (spec 20 §8.4).
+ * can be listed as the stage's identity (spec 20 §8.4): in the whole target, else in the StageSet's namespace, since
+ * that is all most identities may list.
  */
 export async function recoverInventory(
   engine: Engine,
@@ -25,6 +28,20 @@ export async function recoverInventory(
   stages: readonly string[],
   signal: AbortSignal,
 ): Promise<Fact> {
+  try {
+    return await listOwned(engine, pass, stages, signal);
+  } catch (error) {
+    if (!(error instanceof KubeError) && !(error instanceof IdentityError)) throw error;
+    return { kind: "failed", failure: failure(isDenied(error) ? "RBACDenied" : "StageFailed", error.message) };
+  }
+}
+
+async function listOwned(
+  engine: Engine,
+  pass: Pass,
+  stages: readonly string[],
+  signal: AbortSignal,
+): Promise<Extract<Fact, { kind: "recovery" }>> {
   const found = new Map<string, RecordedEntry[]>(stages.map((stage) => [stage, []]));
   const unlisted = new Set<string>();
   for (const name of stages) {
@@ -43,7 +60,11 @@ export async function recoverInventory(
     const entries = found.get(name) ?? [];
     const worker = async (): Promise<void> => {
       for (let resource = queue.shift(); resource !== undefined; resource = queue.shift()) {
-        const listed = await listKind(access, { resource, labelSelector }, signal);
+        const listed =
+          (await listKind(access, { resource, labelSelector }, signal)) ??
+          (resource.namespaced
+            ? await listKind(access, { resource, labelSelector, namespace: pass.key.namespace }, signal)
+            : undefined);
         if (listed === undefined) unlisted.add(`${resource.kind}${resource.group === "" ? "" : `.${resource.group}`}`);
         else entries.push(...listed);
       }
@@ -56,14 +77,15 @@ export async function recoverInventory(
 /** Undefined when the identity may not list the kind. */
 async function listKind(
   access: Access,
-  { resource, labelSelector }: { readonly resource: ApiResource; readonly labelSelector: string },
+  list: { readonly resource: ApiResource; readonly labelSelector: string; readonly namespace?: string },
   signal: AbortSignal,
 ): Promise<readonly RecordedEntry[] | undefined> {
+  const { resource, ...where } = list;
   const entries: RecordedEntry[] = [];
   let next: string | undefined;
   do {
     try {
-      const request = listRequest(resource, { labelSelector, limit: pageSize, continue: next, metadataOnly: true });
+      const request = listRequest(resource, { ...where, limit: pageSize, continue: next, metadataOnly: true });
       const page = await access.client.send(request, { signal });
       for (const item of asArray(at(page, "items"))) {
         const name = asText(at(item, "metadata", "name"));
