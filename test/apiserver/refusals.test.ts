@@ -1,8 +1,17 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { asText, at } from "../../src/lib/json.ts";
 import { systemClock } from "../../src/lib/clock.ts";
-import { auditEvents, auditMark, eventually, testCluster } from "../support/cluster.ts";
-import { configMap, messageOf, stageSetRef, stageStatus, untilReady } from "../support/controller.ts";
+import { publishArtifact, startArtifactServer } from "../support/artifacts.ts";
+import { auditEvents, auditMark, eventually, testCluster, uniqueNamespace } from "../support/cluster.ts";
+import {
+  configMap,
+  createStageSet,
+  messageOf,
+  stageSetRef,
+  stageStatus,
+  startTestController,
+  untilReady,
+} from "../support/controller.ts";
 import { startDenyingWebhook } from "../support/denying-webhook.ts";
 import { startFaultProxy } from "../support/fault-proxy.ts";
 import { deployment } from "../support/manifests.ts";
@@ -189,6 +198,63 @@ describe("teardown that is refused", () => {
     });
     expect(events).toHaveLength(1);
     expect(asText(at(events[0], "note"))).toContain(`${namespace}_a__ConfigMap`);
+  });
+
+  test.for(["still runs", "was restarted"] as const)(
+    "inventory shards that go before their StageSet do not orphan what they recorded, when the controller %s",
+    async (how) => {
+      await using first = await startTenancy(cluster);
+      const { namespace } = first;
+      const applying = [...rulesOn(["configmaps"], ["get", "list", "create", "patch"])];
+      await first.account("deployer", applying);
+      await first.publish("shardless", { "a.yaml": configMap("shardless") });
+      await first.release("shardless", {
+        serviceAccountName: "deployer",
+        retryInterval: "1s",
+        stages: [{ name: "only", sourceRef: { name: "shardless" } }],
+      });
+      await untilReady(cluster, { namespace, name: "shardless" });
+      await admin.delete(stageSetRef(namespace, "shardless"));
+      const refusals = (): ReturnType<typeof auditEvents> =>
+        auditEvents(cluster, { namespace, resource: "configmaps", verbs: ["delete"] });
+      await eventually(async () => (await refusals()).length > 0);
+      if (how === "was restarted") await first.controller[Symbol.asyncDispose]();
+      const kind = { apiVersion: "stages.metio.wtf/v1", kind: "StageInventory" };
+      for (const { metadata } of await admin.list({ ...kind, namespace }))
+        await admin.delete({ ...kind, metadata: { name: metadata.name, namespace } });
+      await first.account("deployer", [...applying, ...rulesOn(["configmaps"], ["delete"])]);
+      await using _second =
+        how === "was restarted"
+          ? await startTestController(cluster, { namespaces: [namespace], token: first.self.token })
+          : undefined;
+      await eventually(async () => (await admin.get(stageSetRef(namespace, "shardless"))) === undefined);
+      expect(await admin.get(configMapRef(namespace, "shardless"))).toBeUndefined();
+    },
+  );
+
+  test("[20.44] the objects without a namespace go with the namespace of their release", async () => {
+    const namespace = await uniqueNamespace(cluster);
+    await using server = await startArtifactServer();
+    await using _controller = await startTestController(cluster, { namespaces: [namespace] });
+    const role = `apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: { name: of-${namespace} }\nrules: []\n`;
+    const files = { "a.yaml": configMap("inside"), "b.yaml": role };
+    await publishArtifact(cluster, { server, namespace, name: "wide", files });
+    await createStageSet(cluster, {
+      namespace,
+      name: "wide",
+      spec: { stages: [{ name: "only", sourceRef: { name: "wide" } }] },
+    });
+    await untilReady(cluster, { namespace, name: "wide" });
+    await admin.delete({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } });
+    const roleRef = {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRole",
+      metadata: { name: `of-${namespace}` },
+    };
+    await eventually(async () => (await admin.get(stageSetRef(namespace, "wide"))) === undefined, {
+      timeoutMs: 30_000,
+    });
+    expect(await admin.get(roleRef)).toBeUndefined();
   });
 
   test("[20.44] ServiceAccount gone and namespace terminating: the finalizer goes at once as unauthorized", async () => {
