@@ -134,6 +134,35 @@ describe.concurrent("who acts", () => {
     expect(deletes.map((event) => [event.username, event.code])).toEqual([[second.username, 200]]);
   });
 
+  test("what a new ServiceAccount may not prune is pruned as the one that applied it", async () => {
+    const { namespace } = tenancy;
+    const before = await tenancy.account("before", configMapsOnly);
+    const after = await tenancy.account("after", rulesOn(["configmaps"], ["get", "create", "patch"]));
+    const kept = { "a.yaml": configMap("heir-kept") };
+    await tenancy.publish("heir", { ...kept, "b.yaml": configMap("heir-dropped") });
+    await tenancy.release("heir", {
+      serviceAccountName: "before",
+      stages: [{ name: "only", sourceRef: { name: "heir" } }],
+    });
+    await untilReady(cluster, { namespace, name: "heir" });
+    await admin.patch(stageSetRef(namespace, "heir"), { spec: { suspend: true } });
+    await untilReady(cluster, { namespace, name: "heir" }, "False Suspended");
+    await tenancy.publish("heir", kept);
+    await admin.patch(stageSetRef(namespace, "heir"), { spec: { suspend: false, serviceAccountName: "after" } });
+    await untilReady(cluster, { namespace, name: "heir" });
+    expect(await object("heir-dropped")).toBeUndefined();
+    const deletes = (await writesOf("heir-dropped")).filter((event) => event.verb === "delete");
+    expect(deletes.map((event) => [event.username, event.code])).toEqual([
+      [after.username, 403],
+      [before.username, 200],
+    ]);
+    const [shard] = await admin.list(
+      { apiVersion: "stages.metio.wtf/v1", kind: "StageInventory", namespace },
+      { labelSelector: "stages.metio.wtf/stage-set=heir" },
+    );
+    expect(shard?.metadata.annotations).toMatchObject({ "stages.metio.wtf/service-account": "after" });
+  });
+
   test("[50.5] a ServiceAccount deleted and made anew costs one 401 and no failed reconcile", async () => {
     const { namespace } = tenancy;
     await tenancy.account("reborn", configMapsOnly);

@@ -95,10 +95,27 @@ function pruneStage(state: PassState, plan: Plan, { recorded, leaving, moved }: 
         stage: recorded.stage,
         position: index < 0 ? recorded.position : index,
         entries: remaining,
-        serviceAccount: recorded.serviceAccount,
+        serviceAccount: accountLeft(state, plan, { recorded, leaving, gone }),
       },
     };
   return { kind: "done", errors: result?.errors ?? [], pending: result?.pending.length ?? 0 };
+}
+
+/** The stage's ServiceAccount once nothing is left of what an earlier one applied. */
+function accountLeft(
+  state: PassState,
+  plan: Plan,
+  pruned: {
+    readonly recorded: RecordedStage;
+    readonly leaving: readonly RecordedEntry[];
+    readonly gone: ReadonlySet<string>;
+  },
+): string | undefined {
+  const stage = plan.spec.stages.find((candidate) => candidate.name === pruned.recorded.stage);
+  if (stage === undefined || pruned.leaving.some((entry) => !pruned.gone.has(entry.id)))
+    return pruned.recorded.serviceAccount;
+  const own = stageIdentity(plan.spec, stage, state.options.defaultServiceAccount);
+  return own.kind === "serviceAccount" ? own.name : undefined;
 }
 
 /** The stage's own identity, then the recorded one; for a stage that left the spec the recorded one, else S. */

@@ -10,7 +10,16 @@ import { connectFailure } from "./failures.ts";
 import { endFailed, endProgressing } from "./finish.ts";
 import type { StageGoal } from "./goals.ts";
 import { factOf, stageIdentity, type Plan } from "./plan.ts";
-import type { Identity, PassState, ReadinessFact, RecordedEntry, RenderFact, StageResult, Waiting } from "./state.ts";
+import type {
+  Identity,
+  PassState,
+  ReadinessFact,
+  RecordedEntry,
+  RecordedStage,
+  RenderFact,
+  StageResult,
+  Waiting,
+} from "./state.ts";
 import type { Effect, RecordKey, Step, Wake } from "./step.ts";
 
 /** The stage asks for nothing more in this pass. */
@@ -178,9 +187,8 @@ function prepare(turn: Turn): Step | undefined {
 
 /** E1: the inventory grows to everything that may be written, before it is written. */
 function recordInventory(turn: Turn): Step | undefined {
-  const { state, goal, as, render } = turn;
+  const { state, goal, render } = turn;
   const recorded = state.stored.inventory.get(goal.stage);
-  const serviceAccount = as.kind === "serviceAccount" ? as.name : undefined;
   const known = new Map((recorded?.entries ?? []).map((entry) => [entry.id, entry]));
   const grown = new Map(known);
   const recovery = recoveredEntries(state, goal.stage);
@@ -189,6 +197,7 @@ function recordInventory(turn: Turn): Step | undefined {
     // A kept object nobody created for us is never ours to delete, yet counts once we may have created it.
     grown.set(object.id, { id: object.id, version: object.version });
   }
+  const serviceAccount = recordedAccount(turn, recorded);
   const same =
     recorded !== undefined &&
     recorded.position === goal.index &&
@@ -201,6 +210,14 @@ function recordInventory(turn: Turn): Step | undefined {
     kind: "record",
     write: { kind: "inventory", stage: goal.stage, position: goal.index, entries, serviceAccount },
   };
+}
+
+/** The ServiceAccount before this one stays on record until what it alone may be able to delete is pruned (spec 50 §1.6). */
+function recordedAccount({ as, render }: Turn, recorded: RecordedStage | undefined): string | undefined {
+  const rendered = new Set(render.objects.map((object) => object.id));
+  const leaves = recorded?.entries.some((entry) => !rendered.has(entry.id)) ?? false;
+  if (leaves && recorded?.serviceAccount !== undefined) return recorded.serviceAccount;
+  return as.kind === "serviceAccount" ? as.name : undefined;
 }
 
 function recoveredEntries(state: PassState, stage: string): readonly RecordedEntry[] {
