@@ -1,4 +1,5 @@
-import { isAuthorizationRefusal } from "../kube/refusal.ts";
+import { isKubeError } from "../kube/error.ts";
+import { isAuthorizationRefusal, isNamespaceTerminating } from "../kube/refusal.ts";
 
 /** Why an identity could not be used. */
 export type IdentityReason =
@@ -24,4 +25,14 @@ export class IdentityError extends Error {
 export function isDenied(error: unknown): boolean {
   if (!(error instanceof IdentityError)) return isAuthorizationRefusal(error);
   return error.reason === "TokenForbidden" || error.reason === "OwnServiceAccount";
+}
+
+/**
+ * Why a teardown cannot go on as an identity: it lacks a right, it cannot be had any more (spec 20 §12.7), or something
+ * that may pass. In a namespace that is going no token is minted any more.
+ */
+export function refusalOf(error: unknown): "authorization" | "credential" | "other" {
+  if (isDenied(error)) return "authorization";
+  if (!(error instanceof IdentityError)) return isKubeError(error, "Unauthorized") ? "credential" : "other";
+  return error.reason === "TokenFailed" && !isNamespaceTerminating(error.cause) ? "other" : "credential";
 }

@@ -232,6 +232,37 @@ describe("teardown that is refused", () => {
     },
   );
 
+  test("a token that cannot be minted for the moment is no reason to give objects up", async () => {
+    await using proxy = await startFaultProxy(cluster);
+    let offset = 0;
+    const clock = { ...systemClock, now: () => Date.now() + offset };
+    await using first = await startTenancy(cluster);
+    const { namespace, self } = first;
+    await first.account("deployer", rulesOn(["configmaps"], everyVerb));
+    await first.publish("patient", { "a.yaml": configMap("patient") });
+    await first.release("patient", {
+      serviceAccountName: "deployer",
+      retryInterval: "1s",
+      stages: [{ name: "only", sourceRef: { name: "patient" } }],
+    });
+    await untilReady(cluster, { namespace, name: "patient" });
+    await first.controller[Symbol.asyncDispose]();
+    await admin.delete(stageSetRef(namespace, "patient"));
+    offset = 61_000;
+    let mints = 0;
+    proxy.onCall = ({ target }) =>
+      target.endsWith("/token") && ++mints <= 3 ? { kind: "answer", status: 500, body: {} } : undefined;
+    await using _second = await startTestController(cluster, {
+      namespaces: [namespace],
+      token: self.token,
+      clock,
+      server: proxy.server,
+    });
+    await eventually(async () => (await admin.get(stageSetRef(namespace, "patient"))) === undefined);
+    expect(mints).toBeGreaterThan(3);
+    expect(await admin.get(configMapRef(namespace, "patient"))).toBeUndefined();
+  });
+
   test("[20.44] the objects without a namespace go with the namespace of their release", async () => {
     const namespace = await uniqueNamespace(cluster);
     await using server = await startArtifactServer();
@@ -282,5 +313,10 @@ describe("teardown that is refused", () => {
     await eventually(async () => (await controller.metrics()).includes(counter));
     const drops = controller.logs.filter((line) => line.includes("force-dropped finalizer"));
     expect(drops).toHaveLength(1);
+    // One Event is sent; a namespace that is going takes none.
+    const refusedEvents = controller.logs.filter(
+      (line) => line.includes("cannot record an event") && line.includes("TeardownForced"),
+    );
+    expect(refusedEvents).toHaveLength(1);
   });
 });

@@ -147,7 +147,12 @@ export type Fact =
       readonly unlisted: readonly string[];
     }
   | { readonly kind: "namespace"; readonly terminating: boolean }
-  | { readonly kind: "failed"; readonly failure: Failure };
+  | {
+      readonly kind: "failed";
+      readonly failure: Failure;
+      /** What it means for a teardown, which can be given up for two of them; default `other`. */
+      readonly refusal?: DeleteError["kind"];
+    };
 
 /** What the effects of this pass did to one stage. */
 export interface StageResult {

@@ -103,10 +103,8 @@ function lostRecords(state: PassState): LostRecords {
   const key = { kind: "recovery", stages: stages.map((stage) => stage.name) } as const;
   const fact = factOf(state, key);
   if (fact === undefined) return { kind: "need", facts: [key] };
-  if (fact.kind === "failed") {
-    const kind = fact.failure.reason === "RBACDenied" ? "authorization" : "credential";
-    return { ...nothing, errors: [{ id: "", kind, message: fact.failure.message }] };
-  }
+  if (fact.kind === "failed")
+    return { ...nothing, errors: [{ id: "", kind: fact.refusal ?? "other", message: fact.failure.message }] };
   if (fact.kind !== "recovery") throw new TypeError("the recovery fact is of another kind");
   const inventory = new Map(state.stored.inventory);
   for (const [stage, found] of fact.found) {

@@ -1,9 +1,8 @@
 import { deleteObjects, type DeleteOutcome } from "../../apply/delete-objects.ts";
 import type { DeleteError, DeleteResult, PendingDelete, RecordedEntry, Results } from "../../domain/pass/state.ts";
 import type { Effect } from "../../domain/pass/step.ts";
-import { IdentityError } from "../../identity/identity-error.ts";
+import { IdentityError, refusalOf } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
-import { isAuthorizationRefusal } from "../../kube/refusal.ts";
 import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf } from "../facts/connection.ts";
@@ -74,15 +73,7 @@ async function deleteAs(
     });
   } catch (error) {
     if (!(error instanceof KubeError) && !(error instanceof IdentityError)) throw error;
-    const outcome: DeleteOutcome = { kind: "failed", class: refusalClass(error), message: error.message };
+    const outcome: DeleteOutcome = { kind: "failed", class: refusalOf(error), message: error.message };
     return new Map(work.entries.map((entry) => [entry.id, outcome]));
   }
-}
-
-/** A credential that cannot be had (ServiceAccount gone, 401 after a fresh mint) is not a missing permission. */
-function refusalClass(error: KubeError | IdentityError): DeleteError["kind"] {
-  const cause = error instanceof IdentityError ? error.cause : error;
-  if (isAuthorizationRefusal(cause)) return "authorization";
-  if (error instanceof IdentityError) return "credential";
-  return error.reason === "Unauthorized" ? "credential" : "other";
 }

@@ -7,7 +7,7 @@ import { asArray, asText, at } from "../../lib/json.ts";
 import { KubeError } from "../../kube/error.ts";
 import { listRequest, type ApiResource } from "../../kube/request.ts";
 import type { Access } from "../../identity/access.ts";
-import { IdentityError, isDenied } from "../../identity/identity-error.ts";
+import { IdentityError, isDenied, refusalOf } from "../../identity/identity-error.ts";
 import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf } from "./connection.ts";
@@ -32,7 +32,8 @@ export async function recoverInventory(
     return await listOwned(engine, pass, stages, signal);
   } catch (error) {
     if (!(error instanceof KubeError) && !(error instanceof IdentityError)) throw error;
-    return { kind: "failed", failure: failure(isDenied(error) ? "RBACDenied" : "StageFailed", error.message) };
+    const reason = isDenied(error) ? "RBACDenied" : "StageFailed";
+    return { kind: "failed", failure: failure(reason, error.message), refusal: refusalOf(error) };
   }
 }
 
