@@ -4,6 +4,7 @@ import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { inventoryStageSetLabel } from "../api/keys.ts";
 import { createComputePool } from "../compute/pool.ts";
+import { watchAccountUsage } from "../controller/account-usage.ts";
 import { createGateView, type GateView } from "../controller/gate-view.ts";
 import { startSourceWatches, type SourceWatches } from "../controller/source-watches.ts";
 import { createStageSetController, type StageSetController } from "../controller/stage-set-controller.ts";
@@ -158,6 +159,12 @@ export async function startController(options: StartOptions): Promise<RunningCon
   });
   late.controller = controller;
   metrics.queue(() => controller.queue);
+  stack.use(
+    watchAccountUsage(caches.stageSets, {
+      defaultServiceAccount: config.defaultServiceAccount,
+      release: (namespace, name) => access.release(namespace, name),
+    }),
+  );
   late.engine = await buildEngine(stack, {
     config,
     clock,

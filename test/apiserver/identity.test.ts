@@ -218,6 +218,37 @@ describe.concurrent("who acts", () => {
     expect(mints).toHaveLength(1);
   });
 
+  test("a token is kept while a StageSet uses it, and forgotten with the last one", async () => {
+    const { namespace } = tenancy;
+    const rented = await tenancy.account("rented", configMapsOnly);
+    const release = async (name: string): Promise<void> => {
+      await tenancy.publish(name, { "a.yaml": configMap(`${name}-object`) });
+      await tenancy.release(name, { stages: [{ name: "only", sourceRef: { name }, serviceAccountName: rented.name }] });
+      await untilReady(cluster, { namespace, name });
+    };
+    const remove = async (name: string): Promise<void> => {
+      await admin.delete(stageSetRef(namespace, name));
+      await eventually(async () => (await admin.get(stageSetRef(namespace, name))) === undefined);
+    };
+    const mints = async (): Promise<number> => {
+      const found = await auditEvents(cluster, { since, namespace, username: tenancy.self.username });
+      return found.filter((event) => event.subresource === "token" && event.name === rented.name).length;
+    };
+    await release("tenant-1");
+    await release("tenant-2");
+    await remove("tenant-1");
+    await release("tenant-3");
+    expect(await mints()).toBe(1);
+    await remove("tenant-2");
+    await remove("tenant-3");
+    // The controller learns of the deletion a moment after we do.
+    await eventually(async () => {
+      await release("tenant-4");
+      await remove("tenant-4");
+      return (await mints()) > 1;
+    });
+  });
+
   test("a ServiceAccount that does not exist fails the stage and is named", async () => {
     const { namespace } = tenancy;
     await tenancy.publish("nobody", { "a.yaml": configMap("nobody-object") });
