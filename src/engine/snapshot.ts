@@ -24,7 +24,8 @@ export function takeSnapshot(object: KubeObject, options: SnapshotOptions): Snap
   const parsed = parseStageSet(object);
   return {
     ...base,
-    spec: parsed.kind === "valid" ? parsed.value.spec : undefined,
+    // Suspension and teardown go by what can be read of an invalid spec: a typo must not undo `prune: false`.
+    spec: parsed.kind === "valid" ? parsed.value.spec : parsed.readable?.spec,
     invalid: validateStored(object, options),
   };
 }

@@ -184,9 +184,11 @@ function endHeld(state: PassState, plan: Plan, hold: NonNullable<Plan["goals"]["
 
 /** The status a pass without success ends with. */
 function endStatus(state: PassState, ready: ReadyState, why: Failure | undefined): StageSetStatus {
-  const { spec } = state.snapshot;
+  const { spec, invalid } = state.snapshot;
   const stored = state.stored.status;
-  let status: StageSetStatus = spec === undefined ? stored : { ...stored, stages: orderedStages(spec, stored) };
+  // Entries carry ledgers: those of stages that an invalid spec does not show, or shows twice, stay as they are.
+  let status: StageSetStatus =
+    spec === undefined || invalid !== undefined ? stored : { ...stored, stages: orderedStages(spec, stored) };
   // A write that raises observedGeneration must not leave a stage Ready that was not verified under it (spec 40 §8.1).
   if (stored.observedGeneration !== state.snapshot.generation)
     status = { ...status, stages: (status.stages ?? []).map((entry) => ({ ...entry, phase: "Pending" as const })) };

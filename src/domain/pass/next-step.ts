@@ -8,6 +8,7 @@ import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failu
 import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
 import { planGoals, type Goals } from "./goals.ts";
 import { factOf, renderKey, stageIdentity, stageSetIdentity, unread, type Plan } from "./plan.ts";
+import { expressionsOf } from "../validation/expressions.ts";
 import { stageStep } from "./stage-step.ts";
 import type { FactKey, PassState, RenderFact } from "./state.ts";
 import type { Step } from "./step.ts";
@@ -35,9 +36,8 @@ function decide(state: PassState): Step {
 function specStep(state: PassState, spec: StageSetSpec): Step {
   const refused = withoutServiceAccount(state, spec);
   if (refused !== undefined) return endFailed(state, refused);
-  const expressions = spec.stages.some((stage) => (stage.readyChecks?.exprs ?? []).length > 0);
   const early: FactKey[] = [];
-  if (expressions) early.push({ kind: "expressions" });
+  if (expressionsOf(spec).next().done !== true) early.push({ kind: "expressions" });
   if ((spec.dependsOn ?? []).length > 0) early.push({ kind: "dependencies" });
   const missing = unread(state, early);
   if (missing.length > 0) return { kind: "need", facts: missing };

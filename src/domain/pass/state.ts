@@ -44,6 +44,7 @@ export interface Snapshot {
   /** Epoch ms of the deletionTimestamp. */
   readonly deletedAt: number | undefined;
   readonly annotations: Readonly<Record<string, string>>;
+  /** What can be read of the spec: to be run only while {@link Snapshot.invalid} is undefined. */
   readonly spec: StageSetSpec | undefined;
   /** Why `spec` cannot be run: schema and rule violations in one text. */
   readonly invalid: string | undefined;

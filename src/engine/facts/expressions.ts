@@ -1,23 +1,25 @@
 import type { Fact } from "../../domain/pass/state.ts";
+import { quote, renderFinding } from "../../domain/validation/finding.ts";
+import { expressionsOf } from "../../domain/validation/expressions.ts";
+import { joinViolations } from "../../domain/validation/validate-stored.ts";
 import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 
-/** Compiles every ready-check expression; a spec with one that is no boolean is invalid as a whole (V28). */
+/** Compiles every expression; a spec with one that is no boolean is invalid as a whole (V13, V28). */
 export async function checkExpressions(engine: Engine, pass: Pass, signal: AbortSignal): Promise<Fact> {
-  const expressions = (pass.snapshot.spec?.stages ?? []).flatMap((stage, index) =>
-    (stage.readyChecks?.exprs ?? []).flatMap((rule, rank) =>
-      (["current", "inProgress", "failed"] as const).flatMap((member) => {
-        const text = rule[member];
-        const path = `spec.stages[${index}].readyChecks.exprs[${rank}].${member}`;
-        return text === undefined || text === "" ? [] : [{ path, text }];
-      }),
-    ),
-  );
+  const { spec } = pass.snapshot;
+  if (spec === undefined) return { kind: "expressions", invalid: undefined };
   const checked = await Promise.all(
-    expressions.map(async ({ path, text }) => ({ path, text, result: await engine.cel.check(text, { signal }) })),
+    [...expressionsOf(spec)].map(async ([place, text]) => ({
+      place,
+      text,
+      result: await engine.cel.check(text, { signal }),
+    })),
   );
-  const problems = checked.flatMap(({ path, text, result }) =>
-    result.kind === "invalid" ? [`${path}: "${text}" does not compile to a boolean: ${result.message}`] : [],
+  const problems = checked.flatMap(({ place, text, result }) =>
+    result.kind === "invalid"
+      ? [renderFinding({ ...place, message: `is ${quote(text)}, which is no boolean expression: ${result.message}` })]
+      : [],
   );
-  return { kind: "expressions", invalid: problems.length === 0 ? undefined : problems.join("; ") };
+  return { kind: "expressions", invalid: joinViolations(problems) };
 }
