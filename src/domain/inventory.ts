@@ -51,16 +51,48 @@ export interface ShardPlan {
 export function planShards(record: StageRecord, existing: readonly KubeObject[]): ShardPlan {
   const byName = new Map(existing.map((shard) => [shard.metadata.name, shard]));
   const create: KubeObject[] = [];
-  const update: KubeObject[] = [];
-  for (const [index, entries] of cut(record).entries()) {
+  const update = new Map<number, ShardUpdate>();
+  const shards = cut(record);
+  for (const [index, entries] of shards.entries()) {
     const name = shardName(record.stageSet, record.stage, index);
     const before = byName.get(name);
     byName.delete(name);
     const wanted = shardObject(record, { name, index, entries, before });
     if (before === undefined) create.push(wanted);
-    else if (!sameContent(before, wanted)) update.push(wanted);
+    else if (!sameContent(before, wanted)) update.set(index, { before, wanted });
   }
-  return { create, update, delete: [...byName.values()] };
+  return { create, update: takersFirst(shards, update), delete: [...byName.values()] };
+}
+
+interface ShardUpdate {
+  readonly before: KubeObject;
+  readonly wanted: KubeObject;
+}
+
+/**
+ * A shard that takes an id from another is written before that one, so that a crash in between loses none. There is
+ * always such an order: ids are sorted, so if one crosses a boundary between shards upwards, none crosses it downwards.
+ */
+function takersFirst(
+  shards: readonly (readonly RecordedEntry[])[],
+  updates: ReadonlyMap<number, ShardUpdate>,
+): readonly KubeObject[] {
+  if (updates.size < 2) return [...updates.values()].map(({ wanted }) => wanted);
+  const takers = new Map(shards.flatMap((entries, index) => entries.map(({ id }) => [id, index] as const)));
+  const ordered = new Map<number, KubeObject>();
+  const visited = new Set<number>();
+  const visit = (index: number): void => {
+    const update = updates.get(index);
+    if (update === undefined || visited.has(index)) return;
+    visited.add(index);
+    for (const entry of asArray(at(update.before, "spec", "entries"))) {
+      const taker = takers.get(asText(at(entry, "id")) ?? "");
+      if (taker !== undefined) visit(taker);
+    }
+    ordered.set(index, update.wanted);
+  };
+  for (const index of updates.keys()) visit(index);
+  return [...ordered.values()];
 }
 
 /** The name of a shard; existing installations find their shards by it. */
@@ -161,17 +193,22 @@ export function readInventory(
 } {
   const byStage = new Map<string, RecordedStage>();
   const skipped: SkippedEntry[] = [];
+  const known = new Map<string, Set<string>>();
   for (const shard of [...shards].sort(byShardIndex)) {
     const stage = shard.metadata.labels?.[stageLabel];
     if (stage === undefined) continue;
     if (shard.metadata.deletionTimestamp !== undefined && terminating === "lost") continue;
+    const before = byStage.get(stage);
+    const seen = known.get(stage) ?? new Set<string>();
+    known.set(stage, seen);
     const entries: RecordedEntry[] = [];
     for (const entry of asArray(at(shard, "spec", "entries"))) {
       const id = asText(at(entry, "id")) ?? "";
       if (parseObjectId(id) === undefined) skipped.push({ stage, shard: shard.metadata.name, id });
-      else entries.push({ id, version: shortVersion(asText(at(entry, "v")) ?? "") });
+      // An id that was on its way from one shard to another is in both.
+      else if (!seen.has(id)) entries.push({ id, version: shortVersion(asText(at(entry, "v")) ?? "") });
+      seen.add(id);
     }
-    const before = byStage.get(stage);
     byStage.set(stage, {
       stage,
       position: before?.position ?? asNumber(at(shard, "spec", "stagePosition")) ?? 0,
