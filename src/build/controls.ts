@@ -5,10 +5,10 @@ import type { YamlMapping } from "./yaml-value.ts";
 const own = "stages.metio.wtf/";
 const flux = "kustomize.toolkit.fluxcd.io/";
 
-/** Every control with the values it takes, in lower case (spec 20 §6.6). */
+/** Every control with the values it takes, in lower case (spec 20 §6.6; of `force` spec 10 §11 says that any other is ignored). */
 const accepted: readonly (readonly [key: string, values: readonly string[]])[] = [
   [`${own}prune`, ["enabled", "disabled"]],
-  [`${own}force`, ["enabled", "true", "disabled", "false"]],
+  [`${own}force`, ["enabled", "true"]],
   [`${own}keep-existing`, ["true", "false"]],
   [`${own}reconcile`, ["enabled", "disabled"]],
   [`${flux}prune`, ["enabled", "disabled"]],

@@ -88,6 +88,7 @@ describe("readControls", () => {
     [{ [`${own}/reconcile`]: "disabled" }, { reconcile: "disabled" }],
     [{ [`${flux}/reconcile`]: "disabled" }, { reconcile: "disabled" }],
     [{ [`${own}/force`]: "yes" }, { ignored: [`${own}/force`] }],
+    [{ [`${own}/force`]: "disabled" }, { ignored: [`${own}/force`] }],
     [{ [`${own}/keep-existing`]: "false", [`${own}/prune`]: "maybe" }, { ignored: [`${own}/prune`] }],
   ])("reads %j", (controls, expected) => {
     expect(read(controls)).toEqual({ ...none, ...expected });

@@ -11,7 +11,8 @@ export function sayHooks(pass: Pass, effect: ApplyEffect): void {
   pass.report.event({
     type: "Warning",
     reason: "HelmHookApplied",
-    note: `stage "${effect.stage}" applies Helm hooks like any other object: ${hooks.map(describeObject).join(", ")}`,
+    // The revision tells it from the Event of another one, which would count as a repetition.
+    note: `stage "${effect.stage}" of revision "${effect.identity.revision}" applies Helm hooks like any other object: ${hooks.map(describeObject).join(", ")}`,
     once: `helm-hook ${effect.stage} ${effect.identity.revision}`,
   });
 }
