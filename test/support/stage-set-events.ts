@@ -1,0 +1,33 @@
+import { asText, at } from "../../src/lib/json.ts";
+import type { TestCluster } from "./cluster.ts";
+
+/** An Event as tests look at it. */
+export interface SeenEvent {
+  readonly type: string;
+  readonly reason: string;
+  readonly note: string;
+  /** `action` of the Event; equals the reason. */
+  readonly action: string;
+  readonly reportingController: string;
+  /** How often it was said: 1, or the count of its series. */
+  readonly count: number;
+}
+
+/** The Events about one StageSet, or those with one reason. */
+export async function stageSetEvents(
+  { admin }: TestCluster,
+  { namespace, name, reason }: { readonly namespace: string; readonly name: string; readonly reason?: string },
+): Promise<readonly SeenEvent[]> {
+  const events = await admin.list({ apiVersion: "events.k8s.io/v1", kind: "Event", namespace });
+  return events
+    .filter((event) => at(event, "regarding", "kind") === "StageSet" && at(event, "regarding", "name") === name)
+    .map((event) => ({
+      type: asText(event["type"]) ?? "",
+      reason: asText(event["reason"]) ?? "",
+      note: asText(event["note"]) ?? "",
+      action: asText(event["action"]) ?? "",
+      reportingController: asText(event["reportingController"]) ?? "",
+      count: Number(at(event, "series", "count") ?? 1),
+    }))
+    .filter((event) => reason === undefined || event.reason === reason);
+}
