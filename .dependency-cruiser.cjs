@@ -8,6 +8,7 @@ const layers = {
   outbound: ["lib"],
   observe: ["lib"],
   compute: ["lib"],
+  certificates: ["kube", "lib"],
   dev: ["lib"],
   identity: ["kube", "outbound", ...core],
   source: ["outbound", "lib"],

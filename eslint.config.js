@@ -12,6 +12,12 @@ const ambient = [
   { selector: "CallExpression[callee.name=/^set(Timeout|Interval)$/]", message: "take a Clock (lib/clock)" },
 ];
 
+// A bundler may give the parts of a package loaded on demand other names than Node does (those of CommonJS only `default`).
+const onDemand = {
+  selector: "ImportExpression[source.value!=/^\\./]",
+  message: "load a module of our own on demand that imports the package",
+};
+
 export default tseslint.config(
   { ignores: ["node_modules", "dist", "test-results", "eslint.config.js", ".dependency-cruiser.cjs", "web/dist"] },
   ...tseslint.configs.strictTypeChecked,
@@ -36,6 +42,10 @@ export default tseslint.config(
   {
     files: ["src/**/*.ts"],
     ignores: ["src/lib/clock.ts", "src/lib/random.ts", "src/main/**", "src/dev/**", "**/*.test.ts"],
-    rules: { "no-restricted-syntax": ["error", ...ambient] },
+    rules: { "no-restricted-syntax": ["error", ...ambient, onDemand] },
+  },
+  {
+    files: ["src/main/**/*.ts"],
+    rules: { "no-restricted-syntax": ["error", onDemand] },
   },
 );

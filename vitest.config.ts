@@ -1,6 +1,7 @@
 import { defineConfig } from "vitest/config";
 
-// Projects by the machinery a test needs: `unit` needs none, the others share one control plane (test/support/global-setup.ts).
+// Projects by the machinery a test needs: `unit` needs none, the others share one control plane (test/support/global-setup.ts),
+// at which `afterwards` looks when the others are done.
 export default defineConfig({
   test: {
     projects: [
@@ -13,6 +14,15 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 120_000,
           maxWorkers: 2,
+        },
+      },
+      {
+        test: {
+          name: "afterwards",
+          include: ["test/afterwards/**/*.test.ts"],
+          sequence: { groupOrder: 1 },
+          testTimeout: 120_000,
+          maxWorkers: 1,
         },
       },
     ],

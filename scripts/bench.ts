@@ -1,137 +1,67 @@
 /**
  * Measures the controller on a real control plane and prints one JSON line per row: ours, the floor of a bare client in the
- * same run, their ratio, the controller's CPU and memory, requests. `npm run bench -- [row …]`; rows: configmaps,
- * deployments, idle, large. Without arguments all but `large`. Progress goes to stderr.
+ * same run, their ratio, the controller's CPU and memory, requests. `npm run bench -- [row …]`; rows:
+ * see `rows` below. Without arguments those that take seconds. `BENCH_ARGS`: more flags of the controller;
+ * `BENCH_CPU_PROF`: a folder for its CPU profile. Progress goes to stderr.
  */
 import { sleep, systemClock } from "../src/lib/clock.ts";
 import type { KubeObject } from "../src/lib/kube-object.ts";
 import { mergePatchRequest } from "../src/kube/request.ts";
+import { deployments, progress, stageSets, startBenchCluster, startProgram } from "./bench/cluster.ts";
+import { driftRow } from "./bench/drift-row.ts";
+import { gateRows } from "./bench/gate-rows.ts";
 import {
-  deployments,
-  progress,
-  stageSets,
-  startBenchCluster,
-  startProgram,
-  type BenchCluster,
-  type MeasuredProgram,
-} from "./bench/cluster.ts";
-import {
-  artifactFiles,
   configMap,
   namespace,
   objectName,
   slowDeployment,
   stageSet,
-  type Maker,
+  suspended,
   type Shape,
 } from "./bench/manifests.ts";
+import {
+  before,
+  each,
+  figure,
+  floorOfApplies,
+  percentile,
+  prepare,
+  print,
+  publish,
+  rowOf,
+  since,
+} from "./bench/measure.ts";
 import { isAvailable, isReadyAt, observe, stagesReady } from "./bench/observer.ts";
+import { bigArtifactRow, releaseRow } from "./bench/scale-rows.ts";
 
-interface Row {
-  readonly row: string;
-  /** Seconds, unless `unit` says otherwise. */
-  readonly ours: number;
-  readonly floor: number;
-  readonly ratio: number;
-  readonly budget: string;
-  readonly cpuMs: number;
-  readonly requests: number;
-  readonly rssMb: number;
-  readonly unit?: string;
-}
+/** By then every StageSet has had its first pass. */
+const startedMs = 30_000;
+/** Sockets and workers without work go after a minute; V8 gives memory back when little was allocated for 8 s. */
+const quietMs = 75_000;
 
 const rows: Readonly<Record<string, () => Promise<void>>> = {
   configmaps: () => configMapRows({ stageSets: 100, stages: 3, objects: 5 }, "5 s, 4 s CPU"),
-  deployments: () => deploymentRows({ stageSets: 20, stages: 3, objects: 3 }),
-  idle: () => idleRow({ stageSets: 100, stages: 3, objects: 5 }),
+  deployments: () => deploymentRows({ stageSets: 20, stages: 3, objects: 3 }, "17 s"),
+  "deployments-100": () => deploymentRows({ stageSets: 100, stages: 3, objects: 3 }, "1.5 x floor"),
+  drift: () => driftRow({ stageSets: 20, stages: 1, objects: 5 }),
+  gate: () => gateRows({ stageSets: 20, stages: 1, objects: 1 }),
+  idle: () => idleRow({ stageSets: 100, stages: 3, objects: 5 }, "120 MB"),
+  "idle-1000": () => idleRow({ stageSets: 1_000, stages: 3, objects: 5 }, "200 MB"),
   large: () => configMapRows({ stageSets: 1_000, stages: 1, objects: 4 }, "30 s, 25 s CPU, 220 MB"),
+  start: () => startRow({ stageSets: 1_000, stages: 3, objects: 5 }),
+  "scale-stagesets": () => releaseRow({ stageSets: 1_000, stages: 2, objects: 5 }),
+  "scale-objects": () => releaseRow({ stageSets: 1, stages: 1, objects: 5_000 }),
+  "scale-stages": () => releaseRow({ stageSets: 1, stages: 200, objects: 2 }),
+  "scale-stages-1000": () => releaseRow({ stageSets: 1, stages: 1_000, objects: 1 }),
+  "scale-artifact": () => bigArtifactRow(60),
 };
 
 const wanted = process.argv.slice(2);
-for (const name of wanted.length === 0 ? ["configmaps", "deployments", "idle"] : wanted) {
+for (const name of wanted.length === 0 ? ["configmaps", "deployments", "drift", "gate", "idle"] : wanted) {
   const run = rows[name];
   if (run === undefined) throw new RangeError(`no row "${name}"; there are ${Object.keys(rows).join(", ")}`);
   progress(`row ${name}`);
   await run();
-}
-
-function print(row: Row): void {
-  process.stdout.write(`${JSON.stringify(row)}\n`);
-}
-
-function seconds(ms: number): number {
-  return Math.round(ms) / 1_000;
-}
-
-function rowOf(
-  row: string,
-  budget: string,
-  measured: { readonly oursMs: number; readonly floorMs: number } & Pick<Row, "cpuMs" | "requests" | "rssMb">,
-): Row {
-  const { oursMs, floorMs, cpuMs, requests, rssMb } = measured;
-  const ratio = Math.round((oursMs / floorMs) * 100) / 100;
-  return { row, ours: seconds(oursMs), floor: seconds(floorMs), ratio, budget, cpuMs, requests, rssMb };
-}
-
-/** Namespace, ServiceAccounts with every right, and published artifacts: what exists before the clock starts. */
-async function prepare(cluster: BenchCluster, shape: Shape, make: Maker): Promise<void> {
-  await cluster.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } });
-  await cluster.apply({
-    apiVersion: "rbac.authorization.k8s.io/v1",
-    kind: "ClusterRoleBinding",
-    metadata: { name: "bench" },
-    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
-    subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: `system:serviceaccounts:${namespace}` }],
-  });
-  await each(shape.stageSets, async (index) => {
-    await cluster.apply({ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: `s${index}`, namespace } });
-  });
-  await publish(cluster, { shape, make, version: "v1" });
-}
-
-async function publish(
-  cluster: BenchCluster,
-  { shape, make, version }: { readonly shape: Shape; readonly make: Maker; readonly version: string },
-): Promise<void> {
-  await each(shape.stageSets, (index) =>
-    cluster.publisher.publish({
-      namespace,
-      name: `s${index}`,
-      revision: version,
-      files: artifactFiles(shape, index, make, version),
-    }),
-  );
-}
-
-/** Runs `work` for 0 … count-1, 16 at a time. */
-async function each(count: number, work: (index: number) => Promise<unknown>): Promise<void> {
-  let next = 0;
-  await Promise.all(
-    Array.from({ length: 16 }, async () => {
-      while (next < count) await work(next++);
-    }),
-  );
-}
-
-interface Before {
-  readonly cpuMs: number;
-  readonly requests: number;
-}
-
-async function before(cluster: BenchCluster, program: MeasuredProgram): Promise<Before> {
-  return { cpuMs: await program.cpuMs(), requests: await cluster.requests() };
-}
-
-async function since(
-  cluster: BenchCluster,
-  program: MeasuredProgram,
-  start: Before,
-): Promise<Pick<Row, "cpuMs" | "requests" | "rssMb">> {
-  return {
-    cpuMs: (await program.cpuMs()) - start.cpuMs,
-    requests: (await cluster.requests()) - start.requests,
-    rssMb: await program.rssMb(),
-  };
 }
 
 async function configMapRows(shape: Shape, budget: string): Promise<void> {
@@ -182,23 +112,7 @@ async function configMapRows(shape: Shape, budget: string): Promise<void> {
   print(rowOf(`${what}-requested`, "200 requests, 1 s CPU", { oursMs: steadyMs, floorMs, ...steady, requests }));
 }
 
-/** Server-side apply of as many objects by a bare client. */
-async function floorOfApplies(shape: Shape, make: Maker): Promise<number> {
-  await using cluster = await startBenchCluster({ kwok: false });
-  await cluster.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } });
-  const started = systemClock.monotonic();
-  await each(shape.stageSets, async (index) => {
-    for (let stage = 0; stage < shape.stages; stage++)
-      await Promise.all(
-        Array.from({ length: shape.objects }, (_, object) =>
-          cluster.apply(make(objectName(index, stage, object), "v1")),
-        ),
-      );
-  });
-  return systemClock.monotonic() - started;
-}
-
-async function deploymentRows(shape: Shape): Promise<void> {
+async function deploymentRows(shape: Shape, budget: string): Promise<void> {
   const floorMs = await floorOfDeployments(shape);
   await using cluster = await startBenchCluster({ kwok: true });
   await prepare(cluster, shape, slowDeployment);
@@ -214,7 +128,7 @@ async function deploymentRows(shape: Shape): Promise<void> {
   const oursMs = (await done) - started;
   const measured = await since(cluster, program, start);
   const what = `${shape.stageSets}x${shape.stages}x${shape.objects}-deployments`;
-  print(rowOf(`${what}-ready-after-5s`, "17 s", { oursMs, floorMs, ...measured }));
+  print(rowOf(`${what}-ready-after-5s`, budget, { oursMs, floorMs, ...measured }));
 
   const advances: number[] = [];
   for (let index = 0; index < shape.stageSets; index++)
@@ -223,14 +137,11 @@ async function deploymentRows(shape: Shape): Promise<void> {
       const last = Math.max(...names.map((name) => objectsReady.get(name) ?? Infinity));
       advances.push((stageReady.get(`s${index}/stage-${stage}`) ?? Infinity) - last);
     }
-  advances.sort((a, b) => a - b);
-  for (const [name, share, budget] of [
+  for (const [name, share, limit] of [
     ["p50", 0.5, "50 ms"],
     ["p95", 0.95, "150 ms"],
-  ] as const) {
-    const ours = Math.round(advances[Math.floor((advances.length - 1) * share)] ?? 0);
-    print({ row: `stage-advance-${name}`, ours, floor: 0, ratio: 0, budget, unit: "ms", ...measured });
-  }
+  ] as const)
+    print(figure(`${what}-stage-advance-${name}`, { ours: percentile(advances, share), unit: "ms", budget: limit }));
 }
 
 /** A bare client that applies each stage when the one before is ready, all StageSets at once. */
@@ -252,32 +163,33 @@ async function floorOfDeployments(shape: Shape): Promise<number> {
 }
 
 /** Memory with everything deployed and nothing to do, and the time a fresh start takes to serve the gate. */
-async function idleRow(shape: Shape): Promise<void> {
+async function idleRow(shape: Shape, budget: string): Promise<void> {
   await using cluster = await startBenchCluster({ kwok: false });
   await prepare(cluster, shape, configMap);
+  const what = `${shape.stageSets}x${shape.stages}x${shape.objects}`;
   {
     await using program = await startProgram(cluster.plane);
     using seen = observe(cluster.client, stageSets);
     const done = seen.until(shape.stageSets, isReadyAt("v1"));
     await each(shape.stageSets, (index) => cluster.apply(stageSet(shape, index)));
     await done;
-    await sleep(systemClock, 10_000);
-    const rssMb = await program.rssMb();
-    const zero = { floor: 0, ratio: 0, cpuMs: 0, requests: 0, rssMb };
-    print({ row: `${shape.stageSets}-idle-memory`, ours: rssMb, unit: "MB", budget: "120 MB", ...zero });
+    await sleep(systemClock, quietMs);
+    print(figure(`${what}-idle-after-release-memory`, { ours: await program.rssMb(), unit: "MB", budget }));
   }
   await using again = await startProgram(cluster.plane);
-  const rssMb = await again.rssMb();
-  const startMs = Math.round(again.startMs);
-  print({
-    row: `${shape.stageSets}-start-to-gate`,
-    ours: startMs,
-    unit: "ms",
-    budget: "2000 ms",
-    floor: 0,
-    ratio: 0,
-    cpuMs: 0,
-    requests: 0,
-    rssMb,
-  });
+  print(figure(`${what}-start-to-gate`, { ours: again.startMs, unit: "ms", budget: "2000 ms" }));
+  await sleep(systemClock, quietMs);
+  print(figure(`${what}-idle-after-start-memory`, { ours: await again.rssMb(), unit: "MB", budget }));
+}
+
+/** The time a start takes to serve the gate of StageSets that are there and suspended: nothing is released for it. */
+async function startRow(shape: Shape): Promise<void> {
+  await using cluster = await startBenchCluster({ kwok: false });
+  await prepare(cluster, shape, configMap);
+  await each(shape.stageSets, (index) => cluster.apply(suspended(stageSet(shape, index))));
+  await using program = await startProgram(cluster.plane);
+  const what = `${shape.stageSets}x${shape.stages}-suspended`;
+  print(figure(`${what}-start-to-gate`, { ours: program.startMs, unit: "ms", budget: "2000 ms" }));
+  await sleep(systemClock, startedMs);
+  print(figure(`${what}-after-start-memory`, { ours: await program.rssMb(), unit: "MB", budget: "200 MB" }));
 }

@@ -13,7 +13,10 @@ import { asArray, asText, at } from "../src/lib/json.ts";
 const root = fileURLToPath(new URL("../", import.meta.url));
 const patches = join(root, "test", "mutants");
 /** What a copy needs; `node_modules` is linked. */
-const copied = ["src", "test", "tools", "config", "package.json", "tsconfig.json", "vitest.config.ts"];
+const copied = [
+  ...["bin", "src", "test", "tools", "scripts", "config", "charts", "deploy"],
+  ...["package.json", "tsconfig.json", "vitest.config.ts"],
+];
 
 interface Mutant {
   readonly name: string;

@@ -7,7 +7,8 @@ import { mkdir, readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { kwokTools, toolPaths } from "../src/dev/tools.ts";
+import { prometheusPath, shellcheckPath } from "../src/dev/debian-package.ts";
+import { chartTools, deliveryTools, kwokTools, toolPaths } from "../src/dev/tools.ts";
 import { asArray, asNumber, at } from "../src/lib/json.ts";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -18,9 +19,15 @@ process.exitCode = await main();
 async function main(): Promise<number> {
   await mkdir(dirname(resultsFile), { recursive: true });
   await rm(resultsFile, { force: true });
-  await toolPaths([...kwokTools, "kustomize.wasm", "cel.wasm", "registry", "source-controller"], {
-    onProgress: (line) => void process.stderr.write(`${line}\n`),
-  });
+  const onProgress = (line: string): void => void process.stderr.write(`${line}\n`);
+  await prometheusPath({ onProgress });
+  await shellcheckPath({ onProgress });
+  await toolPaths(
+    [...kwokTools, "kustomize.wasm", "cel.wasm", "registry", "source-controller", ...chartTools, ...deliveryTools],
+    {
+      onProgress,
+    },
+  );
   const code = await runVitest(process.argv.slice(2));
   const { passed, failed } = await readCounts();
   process.stdout.write(`\n${passed} passed, ${failed} failed\n`);

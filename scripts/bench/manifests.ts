@@ -17,19 +17,29 @@ export const configMap: Maker = (name, version) => ({
 });
 
 /** Ready five seconds after its pods run. */
-export const slowDeployment: Maker = (name, version) => ({
-  apiVersion: "apps/v1",
-  kind: "Deployment",
-  metadata: { name, namespace },
-  spec: {
-    replicas: 1,
-    selector: { matchLabels: { app: name } },
-    template: {
-      metadata: { labels: { app: name }, annotations: { "bench.local/ready-after": "5s" } },
-      spec: { containers: [{ name: "c", image: `image:${version}` }] },
+export const slowDeployment: Maker = (name, version) => deployment({ namespace, name, readyAfter: "5s", version });
+
+/** One replica that is ready after this duration of Go. */
+export function deployment(o: {
+  readonly namespace: string;
+  readonly name: string;
+  readonly readyAfter: string;
+  readonly version: string;
+}): unknown {
+  return {
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    metadata: { name: o.name, namespace: o.namespace },
+    spec: {
+      replicas: 1,
+      selector: { matchLabels: { app: o.name } },
+      template: {
+        metadata: { labels: { app: o.name }, annotations: { "bench.local/ready-after": o.readyAfter } },
+        spec: { containers: [{ name: "c", image: `image:${o.version}` }] },
+      },
     },
-  },
-});
+  };
+}
 
 export function objectName(stageSet: number, stage: number, object: number): string {
   return `s${stageSet}-${stage}-${object}`;
@@ -44,7 +54,14 @@ export function artifactFiles(shape: Shape, stageSet: number, make: Maker, versi
   return files;
 }
 
-export function stageSet(shape: Shape, index: number): unknown {
+export function suspended(manifest: ReturnType<typeof stageSet>): unknown {
+  return { ...manifest, spec: { ...manifest.spec, suspend: true } };
+}
+
+export function stageSet(
+  shape: Shape,
+  index: number,
+): { readonly spec: Readonly<Record<string, unknown>> } & Readonly<Record<string, unknown>> {
   return {
     apiVersion: "stages.metio.wtf/v1",
     kind: "StageSet",

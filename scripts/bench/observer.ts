@@ -16,9 +16,8 @@ export interface Observer extends Disposable {
 /** Watches a kind in all namespaces from now on. */
 export function observe(client: KubeClient, resource: ApiResource): Observer {
   const abort = new AbortController();
-  const objects = new Map<string, KubeObject>();
-  const stamped = new Map<KubeObject, number>();
-  const listeners = new Set<() => void>();
+  const objects = new Map<string, { readonly object: KubeObject; readonly seenAt: number }>();
+  const listeners = new Set<(name: string) => void>();
   const collectors: ((object: KubeObject, at: number) => void)[] = [];
   void watchObjects({
     client,
@@ -27,26 +26,27 @@ export function observe(client: KubeClient, resource: ApiResource): Observer {
     onRefused: () => undefined,
     onEvent: ({ object }) => {
       const now = systemClock.monotonic();
-      objects.set(`${object.metadata.namespace ?? ""}/${object.metadata.name}`, object);
-      stamped.set(object, now);
+      const name = `${object.metadata.namespace ?? ""}/${object.metadata.name}`;
+      objects.set(name, { object, seenAt: now });
       for (const collect of collectors) collect(object, now);
-      for (const listener of listeners) listener();
+      for (const listener of listeners) listener(name);
     },
   });
   return {
     until(expected, is) {
       const { promise, resolve } = Promise.withResolvers<number>();
       const met = new Map<string, number>();
-      const check = (): void => {
-        for (const [name, object] of objects)
-          if (is(object)) met.set(name, met.get(name) ?? stamped.get(object) ?? 0);
-          else met.delete(name);
+      // One object per event: the floor of many StageSets waits for each of them at once, and shares the cores with it all.
+      const check = (name: string): void => {
+        const seen = objects.get(name);
+        if (seen === undefined || !is(seen.object)) met.delete(name);
+        else if (!met.has(name)) met.set(name, seen.seenAt);
         if (met.size < expected) return;
         listeners.delete(check);
         resolve(Math.max(...met.values()));
       };
       listeners.add(check);
-      check();
+      for (const name of objects.keys()) check(name);
       return promise;
     },
     firstSeen(is) {

@@ -47,6 +47,9 @@ export const skipImageVerificationAnnotation = "stages.metio.wtf/skip-image-veri
 /** Version: taken as deployed while the status names none. */
 export const baselineVersionAnnotation = "stages.metio.wtf/baseline-version";
 
+/** `disabled`: a release is not dry-run as a whole before its first stage is applied. */
+export const preflightAnnotation = "stages.metio.wtf/preflight";
+
 /** Every annotation that is read from a StageSet; a change of any of them is a reason to reconcile. */
 export const stageSetAnnotations = [
   requestedAtAnnotation,
@@ -59,6 +62,7 @@ export const stageSetAnnotations = [
   rollbackToAnnotation,
   skipImageVerificationAnnotation,
   baselineVersionAnnotation,
+  preflightAnnotation,
 ] as const;
 
 /** Longest value that is read where a token is meant, in bytes. */

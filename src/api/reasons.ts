@@ -118,8 +118,10 @@ export type EventType = "Normal" | "Warning";
 /** Reasons only events have, with the type they have unless the spec's other chapters say otherwise. */
 export const eventReasons = {
   DriftCorrected: "Warning",
+  DriftContested: "Warning",
   RolledBack: "Warning",
   InventoryReconstructed: "Warning",
+  PreflightFinding: "Warning",
   TeardownForced: "Warning",
   OnFailureAction: "Warning",
   OnRollbackAction: "Warning",

@@ -15,7 +15,10 @@ export type DeleteOutcome =
   | { readonly kind: "gone" }
   /** Not ours, opted out, or recorded by another StageSet: left alone. */
   | { readonly kind: "released" }
-  /** Deletion was asked for; `finalizers` hold it. Also what waits for a custom resource to go first. */
+  /**
+   * Deletion was asked for; `finalizers` hold it. Also what waits for a custom resource to go first, and what must be
+   * found absent once more.
+   */
   | { readonly kind: "pending"; readonly finalizers: readonly string[] }
   | { readonly kind: "failed"; readonly class: "authorization" | "credential" | "other"; readonly message: string };
 
@@ -26,6 +29,8 @@ export interface DeleteOptions extends Target {
   readonly purpose: "prune" | "teardown";
   /** Another StageSet's inventory for this target records the id. */
   readonly recordedElsewhere: (id: string) => boolean;
+  /** False while a write that was sent before may still create what is not there: nothing counts as gone yet. */
+  readonly mayForget: () => boolean;
 }
 
 interface Entry {
@@ -88,6 +93,11 @@ function batches(objects: readonly Placed[], purpose: DeleteOptions["purpose"]):
 }
 
 async function deleteOne(options: DeleteOptions, object: Placed): Promise<DeleteOutcome> {
+  const outcome = await tryDelete(options, object);
+  return outcome.kind === "gone" && !options.mayForget() ? waiting : outcome;
+}
+
+async function tryDelete(options: DeleteOptions, object: Placed): Promise<DeleteOutcome> {
   try {
     if (options.recordedElsewhere(object.entry.id)) return { kind: "released" };
     const version = object.entry.version === "" ? undefined : object.entry.version;

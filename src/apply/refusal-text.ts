@@ -21,13 +21,33 @@ export function refusalClass(error: KubeError): RefusalClass {
 }
 
 /**
- * The sentence status carries for a refused object: kind, name, the server's reason and text. About a Secret only the
- * reason and the fields at fault are said (spec 50 §11.3).
+ * Whether another time the same manifest may be accepted. `lasting`: nothing but another manifest, or another object in its
+ * place, helps; `unknown`: its kind or namespace is not there yet; `for now`: what admission, quotas or rights say may change.
+ */
+export type Outlook = "lasting" | "for now" | "unknown";
+
+/** Not the object's own validation, but what is decided about it elsewhere: webhooks and policies, shared ranges. */
+const decidedElsewhere = /admission webhook|denied (the )?request|already allocated/i;
+
+export function outlookOf(error: KubeError): Outlook {
+  if (error.reason === "NotFound" || error.reason === "NotServed") return "unknown";
+  if (refusalClass(error) !== "invalid" || decidedElsewhere.test(error.message)) return "for now";
+  if (error.reason !== "Invalid") return "lasting";
+  // Validation names the fields at fault; those of the status are not the manifest's.
+  const causes = error.status?.details?.causes ?? [];
+  const ofManifest = causes.every(({ field = "" }) => field !== "" && !field.startsWith("status"));
+  return causes.length > 0 && ofManifest ? "lasting" : "for now";
+}
+
+/**
+ * The sentence status carries for a refused object: kind, name, the server's reason and text. About a Secret, or what one
+ * may have gone into, only the reason and the fields at fault are said (spec 50 §11.3).
  */
 export function refusalText(object: RenderedObject, error: KubeError): string {
   const reason = error.status?.reason ?? error.reason;
   const what = describeObject(object);
-  if (object.group === "" && object.kind === "Secret" && !isAuthorizationRefusal(error)) {
+  const secret = object.secretInput === true || (object.group === "" && object.kind === "Secret");
+  if (secret && !isAuthorizationRefusal(error)) {
     const fields = (error.status?.details?.causes ?? []).flatMap((cause) => cause.field ?? []);
     return fields.length === 0 ? `${what}: ${reason}` : `${what}: ${reason} (${fields.join(", ")})`;
   }

@@ -97,7 +97,7 @@ async function render(request: BuildRequest, o: BuildOptions): Promise<Rendered>
   const kustomized = needsKustomize(tree, patches);
   const kustomizeWasm = kustomized ? await o.kustomize?.() : undefined;
   const input: RenderInput = { root, path, applyHelmHookResources, labels, values, patches, kustomizeWasm };
-  if (!kustomized && values === undefined && tree.totalBytes < smallTreeBytes) return renderTree(input);
+  if (!kustomized && values === undefined && tree.totalBytes < smallTreeBytes) return renderTree(input, tree);
   const output = await o.compute.run(renderJobName, input, {
     signal: o.signal,
     timeoutMs: o.timeoutMs ?? buildTimeoutMs,

@@ -1,4 +1,5 @@
 import type { ObjectControls } from "../domain/rendered.ts";
+import { ignoreFieldsKey, readLeftFields } from "./left-fields.ts";
 import { annotationOrLabel } from "./manifest.ts";
 import type { YamlMapping } from "./yaml-value.ts";
 
@@ -17,6 +18,14 @@ const accepted: readonly (readonly [key: string, values: readonly string[]])[] =
   [`${flux}ssa`, ["override", "merge", "ifnotpresent", "ignore"]],
 ];
 
+const noControls: ObjectControls = Object.freeze({
+  prune: "enabled",
+  force: false,
+  keepExisting: false,
+  reconcile: "enabled",
+  ignored: Object.freeze([]),
+});
+
 /** What the manifest says about its own handling, by annotation or label. */
 export function readControls(value: YamlMapping): ObjectControls {
   const found = new Map<string, string>();
@@ -27,8 +36,11 @@ export function readControls(value: YamlMapping): ObjectControls {
     if (values.includes(written)) found.set(key, written);
     else ignored.push(key);
   }
+  if (readLeftFields(value).unusable.length > 0) ignored.push(ignoreFieldsKey);
   const says = (key: string, ...values: readonly string[]): boolean => values.includes(found.get(key) ?? "");
   const either = (name: string, value: string): boolean => says(own + name, value) || says(flux + name, value);
+  // What most objects have is held once, not once per object of every render that is kept.
+  if (found.size === 0 && ignored.length === 0) return noControls;
   return {
     prune: either("prune", "disabled") ? "disabled" : "enabled",
     force: says(`${own}force`, "enabled", "true") || says(`${flux}force`, "enabled"),

@@ -2,8 +2,9 @@ import type { ObjectControls } from "../domain/rendered.ts";
 import { readControls } from "./controls.ts";
 import { helmHooks } from "./helm-hook.ts";
 import { renderMembers } from "./json-render.ts";
+import { withoutLeftFields } from "./left-fields.ts";
 import type { Manifest } from "./manifest.ts";
-import { emptyMapping, mappingAt, textAt, withMembers, type YamlMapping } from "./yaml-value.ts";
+import { emptyMapping, mappingAt, scalarText, textAt, valueAt, withMembers, type YamlMapping } from "./yaml-value.ts";
 
 export type Scope = "Namespaced" | "Cluster";
 
@@ -18,13 +19,15 @@ export interface OwnerLabels {
 export interface Draft extends Omit<Manifest, "value"> {
   readonly controls: ObjectControls;
   readonly helmHook: boolean;
+  readonly expires: boolean;
   readonly head: Uint8Array;
   readonly tail: Uint8Array;
 }
 
-/** The object with our labels, which win over the manifest's. */
+/** The object without the fields it leaves to others, and with our labels, which win over the manifest's. */
 export function draftManifest(manifest: Manifest, labels: OwnerLabels): Draft {
-  const { value, ...identity } = manifest;
+  const { value: whole, ...identity } = manifest;
+  const value = withoutLeftFields(whole);
   const written = mappingAt(value, "metadata") ?? emptyMapping();
   const metadata = withMembers(written, {
     namespace: undefined,
@@ -44,9 +47,16 @@ export function draftManifest(manifest: Manifest, labels: OwnerLabels): Draft {
     ...identity,
     controls: readControls(value),
     helmHook: helmHooks(manifest).length > 0,
+    expires: isExpiringJob(manifest),
     head: Buffer.from(`{${before}${before === "" ? "" : ","}"metadata":{${renderMembers(metadata, inside.before)}`),
     tail: Buffer.from(`${rest === "" ? "" : ","}${rest}}${after === "" ? "" : ","}${after}}`),
   };
+}
+
+function isExpiringJob({ group, kind, value }: Manifest): boolean {
+  return (
+    kind === "Job" && group === "batch" && scalarText(valueAt(value, "spec", "ttlSecondsAfterFinished")) !== undefined
+  );
 }
 
 function splitKeys(

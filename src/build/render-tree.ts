@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BuildError, type BuildReason } from "./build-error.ts";
@@ -15,6 +16,8 @@ import { substituteManifest } from "./substitute-manifest.ts";
 
 /** Largest sum of manifests of a tree that is read without kustomize (spec 50 §6). */
 const mostPlainBytes = 64 * 1024 * 1024;
+
+const smallFileBytes = 16 * 1024;
 
 /** What a build needs of the process: plain data, because it crosses to a worker. */
 export interface RenderInput {
@@ -40,13 +43,16 @@ export type Rendered =
     }
   | { readonly kind: "failed"; readonly reason: BuildReason; readonly message: string };
 
-/** Does everything of spec 20 §5 but namespaces and ids. Reads nothing outside the root, and no network. */
-export async function renderTree(input: RenderInput): Promise<Rendered> {
+/**
+ * Does everything of spec 20 §5 but namespaces and ids. Reads nothing outside the root, and no network. `scanned`: what
+ * the directory was found to hold, whole.
+ */
+export async function renderTree(input: RenderInput, scanned?: ScannedTree): Promise<Rendered> {
   try {
     const drafts: Draft[] = [];
     const scopes = new Map<string, Scope>();
     const values = input.values === undefined ? undefined : usableValues(input.values);
-    for await (const manifests of readTree(input)) {
+    for await (const manifests of readTree(input, scanned)) {
       for (const manifest of manifests) {
         const finished = finishManifest(manifest, { values, hooks: input.applyHelmHookResources });
         if (finished === undefined) continue;
@@ -63,8 +69,8 @@ export async function renderTree(input: RenderInput): Promise<Rendered> {
 }
 
 /** Manifests file by file, so that only one file is held as objects at a time. */
-async function* readTree(input: RenderInput): AsyncGenerator<readonly Manifest[]> {
-  const tree = await scanTree(input.root, input.path);
+async function* readTree(input: RenderInput, scanned?: ScannedTree): AsyncGenerator<readonly Manifest[]> {
+  const tree = scanned ?? (await scanTree(input.root, input.path));
   if (needsKustomize(tree, input.patches)) {
     yield buildKustomization(kustomizeAt(input.kustomizeWasm), { root: input.root, tree, patches: input.patches });
     return;
@@ -74,8 +80,10 @@ async function* readTree(input: RenderInput): AsyncGenerator<readonly Manifest[]
       "Limit",
       `Cannot build: manifests are ${tree.totalBytes} bytes, at most ${mostPlainBytes} allowed`,
     );
-  for (const { path } of tree.files) {
-    const bytes = await readFile(join(input.root, path));
+  for (const { path, bytes: size } of tree.files) {
+    const file = join(input.root, path);
+    // The way to the thread pool and back costs more than reading a small file.
+    const bytes = size <= smallFileBytes ? readFileSync(file) : await readFile(file);
     yield readManifests(bytes, `"${path}"`, "kustomize");
   }
 }

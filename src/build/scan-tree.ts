@@ -1,3 +1,4 @@
+import { lstatSync, type Stats } from "node:fs";
 import { lstat, readdir, realpath, stat } from "node:fs/promises";
 import { join, posix, relative, sep } from "node:path";
 import { BuildError } from "./build-error.ts";
@@ -23,6 +24,8 @@ export interface ScannedTree {
   readonly stopped: boolean;
 }
 
+/** So many files are looked at without leaving the thread. */
+const fewFiles = 64;
 const kustomizationNames: readonly string[] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 export function isKustomizationName(name: string): boolean {
@@ -83,6 +86,7 @@ class Scan {
   readonly kustomizations: string[] = [];
   readonly entries: string[] = [];
   totalBytes = 0;
+  #statted = 0;
   readonly #root: string;
   readonly #stopAfterBytes: number;
 
@@ -103,18 +107,24 @@ class Scan {
       if (entry.name.startsWith(".")) continue;
       const path = directory === "" ? entry.name : `${directory}/${entry.name}`;
       if (entry.isDirectory()) await this.enter(path);
-      else if (/\.(?:ya?ml|json)$/i.test(entry.name)) await this.#add(path);
+      else if (/\.(?:ya?ml|json)$/i.test(entry.name)) await this.#add(path, entry.isFile());
     }
   }
 
-  async #add(path: string): Promise<void> {
+  async #add(path: string, regular: boolean): Promise<void> {
     if (this.totalBytes > this.#stopAfterBytes) return;
-    const real = await confined(this.#root, path);
-    const found = real === undefined ? undefined : await lstat(real);
+    // A regular file in a folder that was reached without a link is where it seems to be.
+    const real = regular ? join(this.#root, path) : await confined(this.#root, path);
+    const found = real === undefined ? undefined : await this.#stat(real);
     if (found?.isFile() !== true) return;
     this.files.push({ path, bytes: found.size });
     this.entries.push(path);
     this.totalBytes += found.size;
+  }
+
+  /** The way to the thread pool and back costs more than the call; many of them must not hold up the event loop. */
+  #stat(path: string): Stats | Promise<Stats> {
+    return ++this.#statted <= fewFiles ? lstatSync(path) : lstat(path);
   }
 }
 

@@ -5,7 +5,7 @@ import { asKubeObject } from "../engine/journal.ts";
 import { stageSets } from "../engine/resources.ts";
 import { KubeError } from "../kube/error.ts";
 import { getRequest, listRequest } from "../kube/request.ts";
-import { deadline } from "../lib/abort.ts";
+import { deadline, DeadlineExceeded } from "../lib/abort.ts";
 import { sleep } from "../lib/clock.ts";
 import { asArray, asObject, asText, at } from "../lib/json.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
@@ -26,7 +26,8 @@ export interface GateFlags extends HubFlags {
 
 /** How often a closed gate is asked again. */
 const askEveryMs = 1_000;
-const httpTimeoutMs = 10_000;
+/** How long one answer may take; while waiting no longer than there is time, but never less than a second. */
+const askTimeoutMs = 10_000;
 
 /** The gate's answer, as its JSON dialect has it (spec 40 §8.3). */
 interface Verdict {
@@ -41,7 +42,7 @@ interface Verdict {
 
 /**
  * `stagesetctl gate`: 0 when the stage is Ready at its pinned revision, 1 when it is not, also when waiting for it ran
- * out of time (spec 70 §9.4).
+ * out of time (spec 70 §9.4). While it waits, a gate or an API server that cannot be reached is asked again.
  *
  * @throws {CommandFailed} when it cannot be told
  */
@@ -51,17 +52,37 @@ export async function runGate(name: string, flags: GateFlags, io: CommandIo): Pr
   const hub = flags.url === undefined ? stack.use(await openHub(flags, io)) : undefined;
   const namespace = hub?.namespace ?? flags.namespace ?? "default";
   const wanted = { namespace, stageSet: name, stage: flags.stage };
-  const began = io.clock.monotonic();
+  const endsAt = flags.wait && flags.timeoutMs > 0 ? io.clock.monotonic() + flags.timeoutMs : Infinity;
   for (;;) {
-    const asked = hub === undefined ? await askGate(flags.url ?? "", wanted, io) : await askServer(hub, wanted, io);
-    const verdict = atRevision(asked, flags.revision);
-    const timeLeft = flags.timeoutMs === 0 || io.clock.monotonic() - began < flags.timeoutMs;
-    if (verdict.ready || !flags.wait || !timeLeft) {
-      io.out(flags.output === "json" ? `${JSON.stringify(verdict, undefined, 2)}\n` : `${renderVerdict(verdict)}\n`);
-      return verdict.ready ? exitCodes.done : exitCodes.finding;
+    const timeoutMs = Math.max(1_000, Math.min(askTimeoutMs, endsAt - io.clock.monotonic()));
+    using limit = deadline(io.clock, { timeoutMs, what: "asking", parent: io.signal });
+    const { signal } = limit;
+    const ask = hub === undefined ? askGate(flags.url ?? "", wanted, signal) : askServer(hub, wanted, signal);
+    const asked = await ask.catch((error: unknown) => (mayPass(error) ? error : Promise.reject(asError(error))));
+    const leftMs = endsAt - io.clock.monotonic();
+    if (asked instanceof CommandFailed) {
+      if (!flags.wait || leftMs <= 0) throw asked;
+    } else {
+      const verdict = atRevision(asked, flags.revision);
+      if (verdict.ready || !flags.wait || leftMs <= 0) {
+        const text = flags.output === "json" ? JSON.stringify(verdict, undefined, 2) : renderVerdict(asked, flags);
+        io.out(`${text}\n`);
+        return verdict.ready ? exitCodes.done : exitCodes.finding;
+      }
     }
-    await sleep(io.clock, askEveryMs, io.signal);
+    await sleep(io.clock, Math.min(askEveryMs, leftMs), io.signal);
   }
+}
+
+/** A failure that waiting may cure: not a refusal. */
+function mayPass(error: unknown): error is CommandFailed {
+  const { cause } = error instanceof CommandFailed ? error : {};
+  const refusals: readonly string[] = ["Forbidden", "Unauthorized"];
+  return error instanceof CommandFailed && !(cause instanceof KubeError && refusals.includes(cause.reason));
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }
 
 interface Wanted {
@@ -75,25 +96,28 @@ function atRevision(verdict: Verdict, revision: string | undefined): Verdict {
   return { ...verdict, ready: false, reason: "RevisionPending" };
 }
 
-function renderVerdict(verdict: Verdict): string {
-  const { namespace, stageset, stage, revision, phase, reason } = verdict;
+function renderVerdict(verdict: Verdict, wanted: { readonly revision?: string }): string {
+  const { namespace, stageset, stage, revision = "", phase, reason } = verdict;
   const name = `stage ${namespace}/${stageset}/${stage}`;
-  if (verdict.ready) return `${name} is Ready at ${revision ?? ""}`;
+  if (verdict.ready && [undefined, revision].includes(wanted.revision)) return `${name} is Ready at ${revision}`;
+  if (verdict.ready) return `${name} is Ready at ${revision}, not at ${wanted.revision ?? ""}`;
   return `${name} is not ready: ${phase === undefined ? "" : `${phase}, `}${reason}`;
 }
 
 /** Live reads as the caller, the StageSet before its source, as the gate itself makes them. */
-async function askServer(hub: Hub, wanted: Wanted, io: CommandIo): Promise<Verdict> {
+async function askServer(hub: Hub, wanted: Wanted, signal: AbortSignal): Promise<Verdict> {
   try {
-    const live = await read(hub, wanted, io);
+    const live = await read(hub, wanted, signal);
     const target = live === undefined ? undefined : stageSource(live, wanted.stage);
-    const source = target === undefined ? undefined : await readSource(hub, target, io);
+    const source = target === undefined ? undefined : await readSource(hub, target, signal);
     return verdictOf(
       wanted,
       stageReadiness(live, wanted.stage, () => source),
     );
   } catch (error) {
     if (error instanceof KubeError) throw new CommandFailed(error.message, { cause: error });
+    if (signal.reason instanceof DeadlineExceeded)
+      throw new CommandFailed(`Cannot ask the API server: ${signal.reason.message}`, { cause: error });
     throw error;
   }
 }
@@ -111,7 +135,7 @@ function verdictOf({ namespace, stageSet, stage }: Wanted, answer: StageReadines
   };
 }
 
-async function read(hub: Hub, { namespace, stageSet }: Wanted, { signal }: CommandIo): Promise<KubeObject | undefined> {
+async function read(hub: Hub, { namespace, stageSet }: Wanted, signal: AbortSignal): Promise<KubeObject | undefined> {
   try {
     return asKubeObject(await hub.client.send(getRequest(stageSets, { namespace, name: stageSet }), { signal }));
   } catch (error) {
@@ -120,7 +144,7 @@ async function read(hub: Hub, { namespace, stageSet }: Wanted, { signal }: Comma
   }
 }
 
-async function readSource(hub: Hub, target: SourceTarget, { signal }: CommandIo): Promise<KubeObject | undefined> {
+async function readSource(hub: Hub, target: SourceTarget, signal: AbortSignal): Promise<KubeObject | undefined> {
   const kind = target.mode === "direct" ? target.kind : "ExternalArtifact";
   const version = target.mode === "direct" ? target.version : undefined;
   const resource = await sourceResource(hub.discovery, { kind, version }, signal);
@@ -141,24 +165,30 @@ async function readSource(hub: Hub, target: SourceTarget, { signal }: CommandIo)
   }
 }
 
+/** What `fetch` says is that it failed; why is in its causes. */
+function causeOf(error: unknown): string {
+  if (error instanceof SyntaxError) return "the answer is not that of a gate";
+  if (!(error instanceof Error)) return String(error);
+  if (error.cause !== undefined) return causeOf(error.cause);
+  return error.message === "" && "code" in error ? String(error.code) : error.message;
+}
+
 /** Asks a gate over HTTP. */
-async function askGate(base: string, wanted: Wanted, io: CommandIo): Promise<Verdict> {
+async function askGate(base: string, wanted: Wanted, signal: AbortSignal): Promise<Verdict> {
   const path = [wanted.namespace, wanted.stageSet, wanted.stage].map(encodeURIComponent).join("/");
-  const url = `${base.replace(/\/$/, "")}/gate/${path}`;
-  using limit = deadline(io.clock, { timeoutMs: httpTimeoutMs, what: `asking "${url}"`, parent: io.signal });
+  const url = `${base.replace(/\/+$/, "")}/gate/${path}`;
   let status: number;
   let body: unknown;
   try {
     const response = await fetch(url, {
       headers: { accept: "application/json" },
       redirect: "error",
-      signal: limit.signal,
+      signal,
     });
     status = response.status;
     body = JSON.parse(await response.text());
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new CommandFailed(`Cannot ask "${url}": ${why}`, { cause: error });
+    throw new CommandFailed(`Cannot ask "${url}": ${causeOf(error)}`, { cause: error });
   }
   const ready = at(body, "ready");
   if (status !== 200 || typeof ready !== "boolean")

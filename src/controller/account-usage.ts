@@ -2,6 +2,12 @@ import { asArray, asText, at } from "../lib/json.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { ResourceCache } from "../kube/cache.ts";
 
+/** Which StageSets act as which ServiceAccount. */
+export interface AccountUsage extends Disposable {
+  /** StageSets of the namespace that act as this ServiceAccount somewhere. */
+  count(namespace: string, name: string): number;
+}
+
 /** Calls `release` for a ServiceAccount when the last StageSet of its namespace that names it is gone (spec 50 §1.2). */
 export function watchAccountUsage(
   stageSets: Pick<ResourceCache<KubeObject>, "subscribe">,
@@ -9,9 +15,9 @@ export function watchAccountUsage(
     readonly defaultServiceAccount: string | undefined;
     readonly release: (namespace: string, name: string) => void;
   },
-): Disposable {
+): AccountUsage {
   const users = new Map<string, Map<string, Set<string>>>();
-  return stageSets.subscribe(({ type, namespace, name, object }) => {
+  const subscription = stageSets.subscribe(({ type, namespace, name, object }) => {
     const accounts = users.get(namespace) ?? new Map<string, Set<string>>();
     users.set(namespace, accounts);
     const named = type === "deleted" ? new Set<string>() : accountsOf(object, options.defaultServiceAccount);
@@ -23,6 +29,10 @@ export function watchAccountUsage(
     }
     if (accounts.size === 0) users.delete(namespace);
   });
+  return {
+    count: (namespace, name) => users.get(namespace)?.get(name)?.size ?? 0,
+    [Symbol.dispose]: () => subscription[Symbol.dispose](),
+  };
 }
 
 /** Every ServiceAccount the StageSet or one of its stages acts as. */

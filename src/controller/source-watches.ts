@@ -61,6 +61,7 @@ export interface SourceWatchOptions {
 export function startSourceWatches(options: SourceWatchOptions): SourceWatches {
   const { client, clock, logger } = options;
   const caches = new Map<string, ResourceCache<KubeObject>>();
+  const byNamespace = createGrouping();
   const closing = new Set<Promise<void>>();
   let producers = new Set<string>();
   const definitions = startCache<Served>({
@@ -80,6 +81,8 @@ export function startSourceWatches(options: SourceWatchOptions): SourceWatches {
   const engage = (resource: ApiResource): void => {
     const name = kindName(resource);
     if (caches.has(name)) return;
+    const gvk = `${resource.group}/${resource.version}, Kind=${resource.kind}`;
+    options.failures.add({ gvk }, 0);
     logger.debug("watching sources", { kind: resource.kind, group: resource.group });
     const cache = startCache<KubeObject>({
       client,
@@ -88,7 +91,7 @@ export function startSourceWatches(options: SourceWatchOptions): SourceWatches {
       project: resource.group === fluxGroup ? sourceFields : producerFields,
       clock,
       logger: logger.with({ logger: "crdwatcher" }),
-      onFailure: () => options.failures.add({ gvk: `${resource.group}/${resource.version}, Kind=${resource.kind}` }),
+      onFailure: () => options.failures.add({ gvk }),
     });
     cache.subscribe(onChange(resource));
     caches.set(name, cache);
@@ -125,9 +128,7 @@ export function startSourceWatches(options: SourceWatchOptions): SourceWatches {
     },
     get: (kind, namespace, name) => caches.get(`${fluxGroup}/${kind}`)?.get(namespace, name),
     artifacts: (namespace) =>
-      (caches.get(`${fluxGroup}/ExternalArtifact`)?.list() ?? []).filter(
-        (artifact) => artifact.metadata.namespace === namespace,
-      ),
+      byNamespace(caches.get(`${fluxGroup}/ExternalArtifact`)?.list() ?? []).get(namespace) ?? [],
     health: (kind) => caches.get(`${fluxGroup}/${kind}`)?.health() ?? "unsynced",
     isAbsent: (kind) => definitions.synced && !caches.has(`${fluxGroup}/${kind}`),
     async whenSynced(signal) {
@@ -139,6 +140,17 @@ export function startSourceWatches(options: SourceWatchOptions): SourceWatches {
       for (const name of [...caches.keys()]) disengage(name);
       await Promise.all([...closing, definitions[Symbol.asyncDispose]()]);
     },
+  };
+}
+
+/** Groups a list, once for as long as it is the same: the gauge and the gate ask for each stage. */
+function createGrouping(): (objects: readonly KubeObject[]) => ReadonlyMap<string, readonly KubeObject[]> {
+  let grouped: readonly KubeObject[] | undefined;
+  let groups: ReadonlyMap<string, readonly KubeObject[]> = new Map();
+  return (objects) => {
+    if (objects !== grouped) groups = Map.groupBy(objects, (object) => object.metadata.namespace ?? "");
+    grouped = objects;
+    return groups;
   };
 }
 

@@ -1,4 +1,5 @@
-import { requestedAtAnnotation } from "../api/keys.ts";
+import { requestedAtAnnotation, updateNowAnnotation } from "../api/keys.ts";
+import { tokenOf } from "../domain/ignored-annotations.ts";
 import type { Cause, Snapshot } from "../domain/pass/state.ts";
 import { readyCondition } from "../domain/status.ts";
 import { intervalMs } from "../domain/timing.ts";
@@ -13,8 +14,8 @@ import { Shutdown } from "../lib/abort.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import { jitter, type Random } from "../lib/random.ts";
-import type { Logger } from "../lib/telemetry.ts";
-import { createQueue, type Queue, type Turn } from "../runtime/queue.ts";
+import type { Logger, Span } from "../lib/telemetry.ts";
+import { createQueue, type Queue, type QueueMeter, type Turn } from "../runtime/queue.ts";
 import { causeOfChange, isNewsForDependents } from "./news.ts";
 import { createReferenceIndex } from "./references.ts";
 import type { KindName } from "./source-watches.ts";
@@ -30,15 +31,25 @@ export interface StageSetController {
   onSource(source: KubeObject): void;
   onProducer(kind: KindName, object: KubeObject): void;
   onInventory(key: StageSetKey): void;
-  readonly queue: Pick<Queue<Cause>, "running" | "depth">;
+  readonly queue: Pick<Queue<Cause>, "running" | "depth" | "runningMs">;
 }
 
 /** Counts and gauges of passes. */
 export interface PassReports {
-  passStarted(): void;
-  passEnded(key: StageSetKey, pass: { readonly end: PassEnd | "error" | "bug"; readonly seconds: number }): void;
+  /** What a pass says of itself while it runs, and where it says how it ended. */
+  passStarted(key: StageSetKey, object: KubeObject | undefined): PassScope;
   gone(key: StageSetKey, uid: string): void;
   seen(stageSet: KubeObject, before: KubeObject | undefined): void;
+}
+
+export interface PassScope {
+  readonly logger: Logger;
+  readonly span: Span;
+  /** `cut`: by the stop of the process; that counts nowhere. */
+  ended(pass: {
+    readonly end: PassEnd | "cut" | { readonly kind: "error" | "bug"; readonly error: unknown };
+    readonly seconds: number;
+  }): void;
 }
 
 export interface StageSetControllerOptions {
@@ -47,12 +58,12 @@ export interface StageSetControllerOptions {
   readonly concurrency: number;
   readonly clock: Clock;
   readonly random: Random;
-  readonly logger: Logger;
   readonly snapshot: { readonly crossNamespace: "allowed" | "refused"; readonly allowLoopback: boolean };
   readonly defaultIntervalMs: number;
   /** The kinds StageSets refer to as producers have changed. */
   readonly onProducerKinds: (kinds: readonly KindName[]) => void;
   readonly reports: PassReports;
+  readonly meter?: QueueMeter | undefined;
   /** Every stage is Ready at what its source offers now, as far as the caches tell. */
   readonly isReady: (stageSet: KubeObject) => boolean;
 }
@@ -62,7 +73,7 @@ const firstBackoffMs = 1_000;
 const longestBackoffMs = 60_000;
 
 export function createStageSetController(options: StageSetControllerOptions): StageSetController {
-  const { clock, logger, stageSets, random } = options;
+  const { clock, stageSets, random } = options;
   const sessions = new Map<string, Session>();
   const snapshots = new Map<string, Snapshot>();
   const troubles = new Map<string, number>();
@@ -75,6 +86,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
     concurrency: options.concurrency,
     groupOf: (key) => key.slice(0, key.indexOf("/")),
     run: (turn) => run(turn),
+    meter: options.meter,
   });
   const session = (key: StageSetKey): Session => {
     const name = nameOf(key);
@@ -107,30 +119,30 @@ export function createStageSetController(options: StageSetControllerOptions): St
   const run = async (turn: Turn<Cause>): Promise<void> => {
     const key = keyOf(turn.key);
     const startedAt = clock.monotonic();
-    options.reports.passStarted();
-    const ended = (end: PassEnd | "error" | "bug"): void =>
-      options.reports.passEnded(key, { end, seconds: (clock.monotonic() - startedAt) / 1_000 });
+    const scope = options.reports.passStarted(key, stageSets.get(key.namespace, key.name));
+    const ended = (end: Parameters<PassScope["ended"]>[0]["end"]): void =>
+      scope.ended({ end, seconds: (clock.monotonic() - startedAt) / 1_000 });
     try {
-      const end = await runPass(options.engine(), {
+      const request = {
         key,
         causes: turn.causes,
         snapshotOf,
         signal: abort.signal,
         breathe: () => turn.breathe(),
-      });
+        away: <Result>(work: () => Promise<Result>) => turn.away(work),
+        logger: scope.logger,
+        span: scope.span,
+      };
+      const end = await scope.span.run(() => runPass(options.engine(), request));
       troubles.delete(turn.key);
       ended(end);
       settle(turn.key, end);
     } catch (error) {
-      if (abort.signal.aborted) return;
-      const expected = error instanceof KubeError;
-      ended(expected ? "error" : "bug");
-      logger.error(expected ? "pass failed" : "pass failed for an unexpected reason", {
-        namespace: key.namespace,
-        name: key.name,
-        error,
-        ...(expected || !(error instanceof Error) ? {} : { stack: error.stack }),
-      });
+      if (abort.signal.aborted) {
+        ended("cut");
+        return;
+      }
+      ended({ kind: error instanceof KubeError ? "error" : "bug", error });
       const count = (troubles.get(turn.key) ?? 0) + 1;
       troubles.set(turn.key, count);
       const delay = Math.min(longestBackoffMs, firstBackoffMs * 2 ** (count - 1));
@@ -209,16 +221,21 @@ export function createStageSetController(options: StageSetControllerOptions): St
   };
 }
 
-/** Nothing is known to be left to do: Ready at its generation, and no token waits. */
+/** Nothing is known to be left to do: Ready at its generation, nothing is held by a window, and no token waits. */
 function isSteady(stageSet: KubeObject): boolean {
   const status = statusOf(stageSet);
   const ready = readyCondition(status);
-  const token = stageSet.metadata.annotations?.[requestedAtAnnotation];
+  const waits = (key: string, handled: string | undefined): boolean => {
+    const token = tokenOf(stageSet.metadata.annotations?.[key]);
+    return token !== undefined && token !== handled;
+  };
   return (
     stageSet.metadata.deletionTimestamp === undefined &&
     ready?.status === "True" &&
     status.observedGeneration === stageSet.metadata.generation &&
-    (token === undefined || token === status.lastHandledReconcileAt)
+    status.pendingUpdate === undefined &&
+    !waits(requestedAtAnnotation, status.lastHandledReconcileAt) &&
+    !waits(updateNowAnnotation, status.lastHandledUpdateOverride)
   );
 }
 

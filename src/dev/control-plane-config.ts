@@ -83,6 +83,8 @@ export function apiServerArgs(layout: Layout): readonly string[] {
     "--service-cluster-ip-range=10.0.0.0/16",
     "--endpoint-reconciler-type=none",
     "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
+    // Not Kubernetes' default, but OpenShift's: who blocks the deletion of an owner must be allowed to finalize it.
+    "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
     `--audit-policy-file=${layout.auditPolicy}`,
     `--audit-log-path=${layout.auditLog}`,
     "--audit-log-maxsize=0", // Never rotated: tests read it from the start.

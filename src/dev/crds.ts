@@ -1,37 +1,69 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseAllDocuments } from "yaml";
+import { parse } from "yaml";
 import { asArray, asText, at } from "../lib/json.ts";
 import { sleep, systemClock } from "../lib/clock.ts";
 import { type ApiTarget, callApi } from "./api-call.ts";
-import { moduleFolder, type ToolName, type ToolOptions } from "./tools.ts";
+import { moduleFolder, type ModuleOwner, type ToolOptions } from "./tools.ts";
 
 const establishedWithinMs = 30_000;
 
+/** A folder of a pinned Go module, and the groups of it that are wanted; absent: all. */
+interface ForeignSet {
+  readonly owner: ModuleOwner;
+  readonly goModule: string;
+  readonly folder: string;
+  readonly group?: string;
+}
+
 /** Sources of CustomResourceDefinitions other than our own. */
-const foreign: Readonly<Record<"flux" | "flagger" | "rollouts", readonly [ToolName, string, string]>> = {
+const foreign = {
   /** Flux's sources, ExternalArtifact among them. */
-  flux: ["source-controller", "github.com/fluxcd/source-controller", "config/crd/bases"],
-  flagger: ["flagger", "github.com/fluxcd/flagger", "artifacts/flagger"],
-  rollouts: ["rollouts-controller", "github.com/argoproj/argo-rollouts", "manifests/crds"],
-};
-export type CrdSet = "stageset" | "flux" | "flagger" | "rollouts";
+  flux: { owner: "source-controller", goModule: "github.com/fluxcd/source-controller", folder: "config/crd/bases" },
+  flagger: { owner: "flagger", goModule: "github.com/fluxcd/flagger", folder: "artifacts/flagger" },
+  rollouts: {
+    owner: "rollouts-controller",
+    goModule: "github.com/argoproj/argo-rollouts",
+    folder: "manifests/crds",
+  },
+  /** What Flagger's provider `gatewayapi:v1` writes. */
+  "gateway-api": { owner: "crds", goModule: "sigs.k8s.io/gateway-api", folder: "config/crd/standard" },
+  /** AuthorizationPolicy and its like. */
+  "istio-security": { owner: "crds", goModule: "istio.io/api", folder: "kubernetes", group: "security.istio.io" },
+} as const satisfies Readonly<Record<string, ForeignSet>>;
+export type CrdSet = "stageset" | keyof typeof foreign;
 
 /** The definitions of a set; ours come from `config/crd`, others from the pinned Go modules of their controllers. */
 export async function readCrds(set: CrdSet, options: ToolOptions = {}): Promise<readonly unknown[]> {
+  const wanted: ForeignSet | undefined = set === "stageset" ? undefined : foreign[set];
   const folder =
-    set === "stageset"
+    wanted === undefined
       ? fileURLToPath(new URL("../../config/crd/", import.meta.url))
-      : await moduleFolder(...foreign[set], options);
+      : await moduleFolder(wanted.owner, wanted.goModule, wanted.folder, options);
   const definitions: unknown[] = [];
   for (const file of (await readdir(folder)).filter((name) => name.endsWith(".yaml")).sort()) {
-    for (const document of parseAllDocuments(await readFile(join(folder, file), "utf8"))) {
-      const definition: unknown = document.toJS();
+    const text = await readFile(join(folder, file), "utf8");
+    // One by one, because some files hold a megabyte of definitions of which few are wanted.
+    for (const document of text.split(/^---$/m)) {
+      if (!document.includes("CustomResourceDefinition")) continue;
+      if (wanted?.group !== undefined && !document.includes(`group: ${wanted.group}`)) continue;
+      const definition: unknown = parse(indentQuoted(document));
       if (at(definition, "kind") === "CustomResourceDefinition") definitions.push(definition);
     }
   }
   return definitions;
+}
+
+/**
+ * Indents the further lines of quoted texts below their key, which Go's parser does not ask for: Flagger's file has
+ * them beside it. White space at a line break in quotes has no meaning.
+ */
+function indentQuoted(yaml: string): string {
+  const quoted = /^( *)([\w-]+: '(?:[^'\n]|'')*)\n((?:[^']|'')*')/gm;
+  return yaml.replace(quoted, (_whole, indent: string, first: string, rest: string) => {
+    return `${indent}${first}\n${rest.replace(/^/gm, `${indent}  `)}`;
+  });
 }
 
 /**

@@ -13,7 +13,7 @@ import { withFileLock } from "./file-lock.ts";
 export class ToolError extends Error {
   override name = "ToolError";
   readonly retry = "never";
-  readonly reason: "GoMissing" | "BuildFailed" | "ModuleMissing";
+  readonly reason: "GoMissing" | "BuildFailed" | "ModuleMissing" | "PackageMissing";
   constructor(reason: ToolError["reason"], message: string, options?: ErrorOptions) {
     super(message, options);
     this.reason = reason;
@@ -41,6 +41,13 @@ const kubernetes = (name: string): Tool => ({
   ldflags: kubernetesStamp, // Without a version stamp clients refuse the server.
 });
 
+// Without a stamp it takes clusters it is not connected to for 1.20.
+const helmStamp = [
+  "-X helm.sh/helm/v3/internal/version.version=v3.21.1",
+  "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1",
+  "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36",
+].join(" ");
+
 const tools = {
   etcd: { module: "etcd", package: "go.etcd.io/etcd/server/v3" },
   "kube-apiserver": kubernetes("kube-apiserver"),
@@ -58,11 +65,20 @@ const tools = {
     module: "rollouts-controller",
     package: "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
   },
+  helm: { module: "helm", package: "helm.sh/helm/v3/cmd/helm", ldflags: helmStamp },
+  actionlint: { module: "actionlint", package: "github.com/rhysd/actionlint/cmd/actionlint" },
+  "grafana-schema": { module: "grafana-schema", package: "." },
 } as const satisfies Readonly<Record<string, Tool>>;
 
 export type ToolName = keyof typeof tools;
+/** Whose pinned modules are meant: a tool's, or those that are read only for the definitions they carry. */
+export type ModuleOwner = ToolName | "crds";
 /** Every tool, in the order in which a cold machine should build them. */
 export const toolNames = Object.keys(tools) as readonly ToolName[]; // The keys of a literal.
+/** What tests of the chart, the manifests, the dashboard and the workflows run. */
+export const chartTools: readonly ToolName[] = ["helm", "kubectl", "actionlint", "grafana-schema"];
+/** The delivery controllers that hold promotions on a stage. */
+export const deliveryTools: readonly ToolName[] = ["flagger", "rollouts-controller"];
 /** What `startControlPlane` needs without, and with, a simulated node. */
 export const controlPlaneTools: readonly ToolName[] = ["etcd", "kube-apiserver"];
 export const kwokTools: readonly ToolName[] = [
@@ -183,12 +199,12 @@ export async function builtTools(env: NodeJS.ProcessEnv = process.env): Promise<
  * @throws {ToolError} `BuildFailed`, when the module cannot be downloaded
  */
 export async function moduleFolder(
-  name: ToolName,
+  owner: ModuleOwner,
   goModule: string,
   folder: string,
   { env = process.env, signal }: ToolOptions = {},
 ): Promise<string> {
-  const cwd = join(moduleRoot, tools[name].module);
+  const cwd = join(moduleRoot, owner === "crds" ? owner : tools[owner].module);
   const args = ["mod", "download", "-json", goModule];
   const { code, stdout, stderr } = await runGo(args, { cwd, env: { ...env, GOWORK: "off" }, signal });
   const dir = code === 0 ? asText(at(JSON.parse(stdout), "Dir")) : undefined;

@@ -12,6 +12,10 @@ export interface RenderedObject extends ObjectId {
   readonly controls: ObjectControls;
   /** `helm.sh/hook` was on the manifest (spec 20 §5.4). */
   readonly helmHook: boolean;
+  /** A Secret's values went into the stage it belongs to: what the API server says of it may quote one (spec 50 §11.3). */
+  readonly secretInput?: boolean;
+  /** A Job that Kubernetes removes some time after it ended (`ttlSecondsAfterFinished`). */
+  readonly expires?: boolean;
 }
 
 /** What a manifest says about its own handling, by annotation or label (spec 20 §6.6). */

@@ -20,12 +20,26 @@ export interface StatusContext {
   readonly generation: number;
   /** Epoch ms. */
   readonly now: number;
-  readonly runbookLink: (reason: string) => string | undefined;
+  /** Undefined: the message ends without a link. */
+  readonly runbookLink: (reason: ReadyReason) => string | undefined;
 }
 
-/** A stage's entry by name. */
-export function stageEntry(status: StageSetStatus, name: string): StageStatus | undefined {
-  return status.stages?.find((entry) => entry.name === name);
+/**
+ * Entries by name, of lists that are asked again and again: with 1,000 stages a search through all of them for each,
+ * in each step, would take seconds. Nothing but the lists themselves is remembered, as long as somebody holds them.
+ */
+const shortList = 16;
+const indexes = new WeakMap<readonly StageStatus[], ReadonlyMap<string, StageStatus>>();
+
+/** A stage's entry by name; the first, should a stored status name it twice. */
+export function stageEntry({ stages }: StageSetStatus, name: string): StageStatus | undefined {
+  if (stages === undefined || stages.length <= shortList) return stages?.find((entry) => entry.name === name);
+  let index = indexes.get(stages);
+  if (index === undefined) {
+    index = new Map(stages.toReversed().map((entry) => [entry.name, entry]));
+    indexes.set(stages, index);
+  }
+  return index.get(name);
 }
 
 /** What the stage last began; older records without it fall back to what was applied (spec 40 §10). */
@@ -75,7 +89,7 @@ function merge(
 
 /** The status with Ready, Reconciling and Stalled set; conditions of other types stay as they are. */
 export function withReady(status: StageSetStatus, ready: ReadyState, context: StatusContext): StageSetStatus {
-  const link = linked(ready.reason) ? context.runbookLink(ready.reason) : undefined;
+  const link = context.runbookLink(ready.reason);
   const suffix = link === undefined ? "" : ` (runbook: ${link})`;
   const message = `${cut(ready.message, longestReadyMessage - suffix.length)}${suffix}`;
   const wanted: Omit<Condition, "lastTransitionTime">[] = [
@@ -111,10 +125,6 @@ export function readyCondition(status: StageSetStatus | undefined): Condition | 
 /** RFC 3339 in UTC with whole seconds (spec 10 §2). */
 export function timestamp(epochMs: number): string {
   return `${new Date(Math.floor(epochMs / 1_000) * 1_000).toISOString().slice(0, 19)}Z`;
-}
-
-function linked(reason: ReadyReason): boolean {
-  return reason !== "Succeeded" && reason !== "Suspended" && reason !== "Progressing";
 }
 
 /** At most `length` UTF-16 units, never splitting a character. */

@@ -13,14 +13,15 @@ import type { Effect, Outcome, Step, Write } from "../domain/pass/step.ts";
 import { readyCondition } from "../domain/status.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import { KubeError } from "../kube/error.ts";
+import type { Logger, Span } from "../lib/telemetry.ts";
 import { runEffect } from "./effects/effect.ts";
 import type { Engine } from "./engine.ts";
 import { readFact } from "./facts/fact.ts";
 import { followWakes } from "./follow.ts";
-import type { StageSetKey } from "./journal.ts";
+import { statusOf, type StageSetKey } from "./journal.ts";
 import { StartOver, type Pass } from "./pass.ts";
 import { describeRecordFailure } from "./record-failure.ts";
-import { announceReady, createPassReport } from "./report.ts";
+import { announceDeferral, announceReady, createPassReport, sayIgnoredAnnotations } from "./report.ts";
 import type { Session } from "./session.ts";
 
 /** How a pass left the worker. */
@@ -40,8 +41,12 @@ export interface PassRequest {
   readonly causes: ReadonlySet<Cause>;
   readonly snapshotOf: (object: KubeObject) => Snapshot;
   readonly signal: AbortSignal;
+  readonly logger: Logger;
+  readonly span: Span;
   /** Between two steps: lets others have the place. */
   readonly breathe: () => Promise<void>;
+  /** Waits for the answer to a record without the place. */
+  readonly away: <Result>(work: () => Promise<Result>) => Promise<Result>;
 }
 
 /**
@@ -54,6 +59,7 @@ export interface PassRequest {
 export async function runPass(engine: Engine, request: PassRequest): Promise<PassEnd> {
   const { key } = request;
   const session = engine.session(key);
+  engine.observer.pause(key);
   for (let restarts = 0; ; restarts++) {
     const object = engine.journal.object(key);
     if (object === undefined) return { kind: "gone" };
@@ -65,13 +71,18 @@ export async function runPass(engine: Engine, request: PassRequest): Promise<Pas
       facts: new Map(),
       results: { stages: new Map(), deletes: new Map(), recordFailure: undefined },
       report: createPassReport(),
+      logger: request.logger,
+      span: request.span,
       looked: new Map(),
+      looksAhead: new Map(),
     };
+    sayIgnoredAnnotations(pass.snapshot, pass.report);
     try {
       return await drive(engine, pass, request);
     } catch (error) {
-      if (!(error instanceof StartOver) || restarts >= mostConflicts) throw error;
+      // What was done is told, however the pass ends.
       pass.report.flush(engine, pass);
+      if (!(error instanceof StartOver) || restarts >= mostConflicts) throw error;
     }
   }
 }
@@ -79,7 +90,7 @@ export async function runPass(engine: Engine, request: PassRequest): Promise<Pas
 async function drive(
   engine: Engine,
   pass: Pass,
-  { signal, breathe }: Pick<PassRequest, "signal" | "breathe">,
+  { signal, breathe, away }: Pick<PassRequest, "signal" | "breathe" | "away">,
 ): Promise<PassEnd> {
   let conflicts = 0;
   for (let steps = 0; steps < mostSteps; steps++) {
@@ -94,7 +105,8 @@ async function drive(
         await readFacts(engine, pass, step.facts, signal);
         break;
       case "record": {
-        const result = await writeRecord(engine, pass, { object, write: step.write }, signal);
+        const { write } = step;
+        const result = await away(() => writeRecord(engine, pass, { object, write }, signal));
         if (result === "gone") return { kind: "gone" };
         if (result === "acknowledged") remember(pass.session, step.remember);
         else if (++conflicts > mostConflicts) throw new KubeError(conflictError(pass.key));
@@ -106,14 +118,17 @@ async function drive(
       case "park":
         remember(pass.session, step.remember);
         pass.report.flush(engine, pass);
-        return { kind: "parked", wakeAt: await followWakes(engine, pass, step.wakes, signal) };
+        return {
+          kind: "parked",
+          wakeAt: await followWakes(engine, pass, { wakes: step.wakes, outcome: undefined }, signal),
+        };
       case "end":
         remember(pass.session, step.outcome.remember);
         pass.report.end(engine, pass, step.outcome);
         return {
           kind: "ended",
           outcome: step.outcome,
-          wakeAt: await followWakes(engine, pass, step.outcome.wakes, signal),
+          wakeAt: await followWakes(engine, pass, { wakes: step.outcome.wakes, outcome: step.outcome }, signal),
         };
     }
   }
@@ -159,7 +174,11 @@ async function writeRecord(
   try {
     const result = await engine.journal.write(object, write, signal);
     if (result !== "acknowledged") return result;
-    if (write.kind === "status") announceReady(engine, pass, readyCondition(write.status));
+    if (write.kind === "status") {
+      announceDeferral(engine, pass, { before: statusOf(object), now: write.status });
+      announceReady(engine, pass, readyCondition(write.status));
+      engine.reports.recorded(pass.key, write.status, pass.snapshot.spec);
+    }
     if (write.kind === "finalizer" && write.change === "remove" && write.forced !== undefined)
       engine.reports.teardownForced(pass.key, write.forced);
     return result;

@@ -1,3 +1,4 @@
+import type { StageSetSpec, StageSetStatus } from "../api/stage-set.ts";
 import type { ArtifactStore } from "../source/artifact-store.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Random } from "../lib/random.ts";
@@ -18,6 +19,8 @@ export interface Announcement {
   readonly type: "Normal" | "Warning";
   readonly reason: string;
   readonly note: string;
+  /** What the StageSet is pinned to; several revisions are joined by commas. */
+  readonly revision?: string | undefined;
 }
 
 /** What the outside learns of passes; each call returns at once. */
@@ -25,7 +28,11 @@ export interface Reports {
   event(key: StageSetKey, uid: string, event: Announcement): void;
   stageApplied(key: StageSetKey, stage: string): void;
   driftCorrected(key: StageSetKey, stage: string, objects: number): void;
+  /** A roll-out begins to wait for an update window. */
+  updateDeferred(key: StageSetKey): void;
   teardownForced(key: StageSetKey, drop: ForcedDrop): void;
+  /** A status was written; `spec` is what it is about. */
+  recorded(key: StageSetKey, status: StageSetStatus, spec: StageSetSpec | undefined): void;
   /** Duration of one phase of a stage, seconds. */
   phase(phase: "fetch" | "build" | "apply" | "wait" | "prune", seconds: number): void;
 }
@@ -52,5 +59,10 @@ export interface Engine {
   readonly sharers: (namespace: string, serviceAccountName: string) => number;
   /** Another StageSet of the same target that records this id (spec 20 §8.3). */
   readonly recordedElsewhere: (key: StageSetKey, id: string) => boolean;
+  /**
+   * False for a while after the lease was taken over from a holder that did not give it up: a create it had sent may
+   * still arrive, so what is absent is not gone yet.
+   */
+  readonly mayForget: () => boolean;
   readonly session: (key: StageSetKey) => Session;
 }

@@ -1,11 +1,14 @@
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { ResourceCache } from "../kube/cache.ts";
-import { inventoryStageSetLabel } from "../api/keys.ts";
+import { inventoryStageSetLabel, stageLabel } from "../api/keys.ts";
 import { createFreshest } from "./freshest.ts";
 
 /** StageInventory shards by StageSet, never older than our own last write. */
 export interface InventoryStore extends Disposable {
+  /** The same array while nothing changed. */
   shards(namespace: string, stageSet: string): readonly KubeObject[];
+  /** Those of one stage. */
+  shardsOf(stageSet: { readonly namespace: string; readonly name: string }, stage: string): readonly KubeObject[];
   /**
    * Shards that somebody else deleted, as they last were, while their StageSet exists: the deletion of a namespace or
    * a cascade takes them before the StageSet (spec 20 §12.3).
@@ -30,7 +33,9 @@ export function createInventoryStore(
   stageSets: Pick<ResourceCache<KubeObject>, "get" | "subscribe">,
 ): InventoryStore {
   const freshest = createFreshest(cache);
-  const names = new Map<string, Set<string>>();
+  /** Names of shards by StageSet, by stage: a StageSet may have thousands, and each write concerns a stage. */
+  const names = new Map<string, Map<string, Set<string>>>();
+  const listed = new Map<string, readonly KubeObject[]>();
   const own = new Set<string>();
   const remember = (mark: string): void => {
     own.add(mark);
@@ -43,9 +48,13 @@ export function createInventoryStore(
     own.has(shard.metadata.resourceVersion ?? "") || own.has(`deleted ${shard.metadata.uid ?? ""}`);
   const keyOf = (shard: KubeObject): string =>
     `${shard.metadata.namespace ?? ""}/${shard.metadata.labels?.[inventoryStageSetLabel] ?? ""}`;
+  const stageOf = (shard: KubeObject): string => shard.metadata.labels?.[stageLabel] ?? "";
   const add = (shard: KubeObject): void => {
     const key = keyOf(shard);
-    names.set(key, (names.get(key) ?? new Set()).add(shard.metadata.name));
+    const stages = names.get(key) ?? new Map<string, Set<string>>();
+    names.set(key, stages);
+    stages.set(stageOf(shard), (stages.get(stageOf(shard)) ?? new Set()).add(shard.metadata.name));
+    listed.delete(key);
     lost.get(key)?.delete(shard.metadata.name);
   };
   const lose = (shard: KubeObject): void => {
@@ -68,9 +77,12 @@ export function createInventoryStore(
       return;
     }
     const key = keyOf(change.object);
-    const known = names.get(key);
+    const stages = names.get(key);
+    const known = stages?.get(stageOf(change.object));
     known?.delete(change.name);
-    if (known?.size === 0) names.delete(key);
+    if (known?.size === 0) stages?.delete(stageOf(change.object));
+    if (stages?.size === 0) names.delete(key);
+    listed.delete(key);
     afterWrites(change.object, () => {
       if (!own.has(`deleted ${change.object.metadata.uid ?? ""}`)) lose(change.object);
     });
@@ -80,8 +92,17 @@ export function createInventoryStore(
   });
   return {
     shards(namespace, stageSet) {
-      const known = names.get(`${namespace}/${stageSet}`) ?? new Set<string>();
-      return [...known].flatMap((name) => freshest.get(namespace, name) ?? []);
+      const key = `${namespace}/${stageSet}`;
+      const before = listed.get(key);
+      if (before !== undefined) return before;
+      const known = [...(names.get(key)?.values() ?? [])].flatMap((each) => [...each]);
+      const shards = known.flatMap((name) => freshest.get(namespace, name) ?? []);
+      if (shards.length > 0) listed.set(key, shards);
+      return shards;
+    },
+    shardsOf({ namespace, name }, stage) {
+      const known = names.get(`${namespace}/${name}`)?.get(stage) ?? [];
+      return [...known].flatMap((shard) => freshest.get(namespace, shard) ?? []);
     },
     lastSeen: (namespace, stageSet) => [...(lost.get(`${namespace}/${stageSet}`)?.values() ?? [])],
     note(shard) {
@@ -91,10 +112,12 @@ export function createInventoryStore(
     },
     noteDeleted(shard) {
       freshest.noteDeleted(shard);
+      listed.delete(keyOf(shard));
       remember(`deleted ${shard.metadata.uid ?? ""}`);
     },
     noteMissing(shard) {
       freshest.noteDeleted(shard);
+      listed.delete(keyOf(shard));
       lose(shard);
     },
     writing(namespace, stageSet) {

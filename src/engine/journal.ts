@@ -1,9 +1,10 @@
 import { fieldManager, finalizer, stageLabel } from "../api/keys.ts";
 import type { StageSetStatus } from "../api/stage-set.ts";
-import { planShards, readInventory, type SkippedEntry } from "../domain/inventory.ts";
+import { planShards, type SkippedEntry } from "../domain/inventory.ts";
 import { checkStatus } from "../domain/invariants.ts";
 import type { RecordedStage, Stored } from "../domain/pass/state.ts";
-import type { Write } from "../domain/pass/step.ts";
+import type { InventoryRecord, Write } from "../domain/pass/step.ts";
+import { inFlight } from "../apply/in-flight.ts";
 import { asArray, asObject, asText, at } from "../lib/json.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { KubeClient } from "../kube/client.ts";
@@ -18,6 +19,7 @@ import {
 } from "../kube/request.ts";
 import type { Freshest } from "./freshest.ts";
 import type { InventoryStore } from "./inventory-store.ts";
+import { createRecordedStages, type RecordedStages } from "./recorded-stages.ts";
 import { stageInventories, stageSets } from "./resources.ts";
 
 /** Which StageSet, as long as it is this one: a namesake created later has another uid. */
@@ -25,6 +27,10 @@ export interface StageSetKey {
   readonly namespace: string;
   readonly name: string;
 }
+
+/** Inventories written at once. */
+const mostAtOnce = 8;
+const nothingRecorded: ReadonlyMap<string, RecordedStage> = new Map();
 
 /** What the API server acknowledged about StageSets, and the only writer of it (spec 20 E1, E5). */
 export interface Journal {
@@ -50,29 +56,20 @@ export interface JournalOptions {
 
 export function createJournal(options: JournalOptions): Journal {
   const { client, inventories } = options;
-  // A pass asks before every step; shards are parsed again only when one of them changed.
-  const parsed = new Map<
-    string,
-    { deleting: boolean; shards: readonly KubeObject[]; byStage: ReadonlyMap<string, RecordedStage> }
-  >();
+  const recorded = new Map<string, RecordedStages>();
   const read = (object: KubeObject): ReadonlyMap<string, RecordedStage> => {
     const key = { namespace: object.metadata.namespace ?? "", name: object.metadata.name };
     const deleting = object.metadata.deletionTimestamp !== undefined;
     const live = inventories.shards(key.namespace, key.name);
     const shards = deleting ? [...live, ...inventories.lastSeen(key.namespace, key.name)] : live;
     const slot = `${key.namespace}/${key.name}`;
-    const before = parsed.get(slot);
-    if (
-      before?.deleting === deleting &&
-      before.shards.length === shards.length &&
-      shards.every((shard, index) => shard === before.shards[index])
-    )
-      return before.byStage;
-    const { byStage, skipped } = readInventory(shards, { terminating: deleting ? "counted" : "lost" });
-    for (const entry of skipped) options.onSkipped(key, entry);
-    if (shards.length === 0) parsed.delete(slot);
-    else parsed.set(slot, { deleting, shards, byStage });
-    return byStage;
+    if (shards.length === 0) {
+      recorded.delete(slot);
+      return nothingRecorded;
+    }
+    const stages = recorded.get(slot) ?? createRecordedStages((entry) => options.onSkipped(key, entry));
+    recorded.set(slot, stages);
+    return stages.read(shards, { deleting });
   };
   const refresh = async (object: KubeObject, signal: AbortSignal): Promise<"conflict" | "gone"> => {
     try {
@@ -118,10 +115,10 @@ export function createJournal(options: JournalOptions): Journal {
           return patch(object, () => client.send(finalizerRequest(object, write.change), { signal }), signal);
         case "inventory":
           return object.metadata.deletionTimestamp === undefined
-            ? writeShards(options, object, write, signal)
+            ? writeInventories(options, object, write, signal)
             : shrinkShards(options, object, write, signal);
         case "inventoryRemoval":
-          return writeShards(options, object, write, signal);
+          return writeShards(options, object, { stage: write.stage, record: undefined }, signal);
       }
     },
   };
@@ -156,32 +153,50 @@ function finalizerRequest(object: KubeObject, change: "add" | "remove"): ReturnT
   });
 }
 
+/** The stage's record, and beside it those of later stages, of which only the stage's own must succeed. */
+async function writeInventories(
+  options: JournalOptions,
+  object: KubeObject,
+  write: Extract<Write, { kind: "inventory" }>,
+  signal: AbortSignal,
+): Promise<"acknowledged" | "conflict"> {
+  const { ahead = [] } = write;
+  const written = await inFlight([write, ...ahead], mostAtOnce, async (record) => {
+    try {
+      return await writeShards(options, object, { stage: record.stage, record }, signal);
+    } catch (error) {
+      if (record === write || !(error instanceof KubeError)) throw error;
+      return "conflict";
+    }
+  });
+  return written[0] ?? "conflict";
+}
+
 /** New and changed shards first; surplus ones go only when what they held is acknowledged elsewhere (spec 20 §8.1). */
 async function writeShards(
   options: JournalOptions,
   object: KubeObject,
-  write: Extract<Write, { kind: "inventory" | "inventoryRemoval" }>,
+  /** Without a record every shard of the stage goes. */
+  { stage, record }: { readonly stage: string; readonly record: InventoryRecord | undefined },
   signal: AbortSignal,
 ): Promise<"acknowledged" | "conflict"> {
   const { client, inventories } = options;
   const namespace = object.metadata.namespace ?? "";
   using _writing = inventories.writing(namespace, object.metadata.name);
-  const existing = inventories
-    .shards(namespace, object.metadata.name)
-    .filter((shard) => shard.metadata.labels?.[stageLabel] === write.stage);
+  const existing = inventories.shardsOf({ namespace, name: object.metadata.name }, stage);
   const plan =
-    write.kind === "inventoryRemoval"
+    record === undefined
       ? { create: [], update: [], delete: existing }
       : planShards(
           {
             stageSet: object.metadata.name,
             uid: object.metadata.uid ?? "",
             namespace,
-            stage: write.stage,
-            stagePosition: write.position,
-            entries: write.entries,
+            stage,
+            stagePosition: record.position,
+            entries: record.entries,
             shardCap: options.shardCap,
-            serviceAccount: write.serviceAccount,
+            serviceAccount: record.serviceAccount,
             target: "local",
           },
           existing,
@@ -294,7 +309,11 @@ export function statusOf(object: KubeObject): StageSetStatus {
 export function asKubeObject(value: unknown): KubeObject {
   const object = asObject(value);
   if (object === undefined || asObject(object["metadata"]) === undefined)
-    throw new TypeError("the API server answered with something that is no object");
+    throw new KubeError({
+      reason: "Other",
+      message: "the API server answered with something that is no object",
+      afterSend: true,
+    });
   // The API server guarantees apiVersion, kind and metadata.name of every object it answers with.
   return object as unknown as KubeObject;
 }

@@ -1,9 +1,14 @@
+import type { Look } from "../apply/apply-wave.ts";
 import type { ObjectId } from "../domain/object-id.ts";
 import type { Cause, Fact, Results, Snapshot } from "../domain/pass/state.ts";
 import type { Access } from "../identity/access.ts";
+import type { Logger, Span } from "../lib/telemetry.ts";
 import type { StageSetKey } from "./journal.ts";
 import type { PassReport } from "./report.ts";
 import type { Session } from "./session.ts";
+
+/** Requests of one pass in flight (spec 20 §13). */
+export const requestsPerPass = 8;
 
 /** The spec changed, or a source moved on, under the pass: start again at step 1. */
 export class StartOver extends Error {
@@ -19,8 +24,13 @@ export interface Pass {
   readonly facts: Map<string, Fact>;
   results: Results;
   readonly report: PassReport;
+  /** Adds who the pass is about to each record. */
+  readonly logger: Logger;
+  readonly span: Span;
   /** What was looked at to judge readiness, by stage. */
   readonly looked: Map<string, Looked>;
+  /** What the preflight found that can be written, by stage and object id. */
+  readonly looksAhead: Map<string, Map<string, LookAhead>>;
 }
 
 /** One object the stage waits for, or an expression reads. */
@@ -33,6 +43,17 @@ export interface Awaited {
   readonly rendered: boolean;
   /** Some expression is about its kind. */
   readonly expressed: boolean;
+  /** An applied Job that is removed some time after it ended: one that is not there has ended (spec 20 §9.3). */
+  readonly expires: boolean;
+}
+
+/** What the preflight found of one object. */
+export interface LookAhead {
+  readonly look: Look;
+  /** Of the manifest that was dry-run. */
+  readonly hash: string;
+  /** Monotonic ms. */
+  readonly lookedAt: number;
 }
 
 /** What a pass looked at for one stage, and when. */

@@ -1,8 +1,9 @@
-import type { Condition } from "../api/stage-set.ts";
+import type { Condition, StageSetStatus } from "../api/stage-set.ts";
 import type { Snapshot } from "../domain/pass/state.ts";
 import type { Outcome, PassEvent } from "../domain/pass/step.ts";
+import { ignoredAnnotations } from "../domain/ignored-annotations.ts";
 import type { Engine } from "./engine.ts";
-import type { StageSetKey } from "./journal.ts";
+import { statusOf, type StageSetKey } from "./journal.ts";
 import { sayOnce, type Session } from "./session.ts";
 
 /** What a pass found worth telling, told when it leaves the worker. */
@@ -35,12 +36,12 @@ export function createPassReport(): PassReport {
         if (objects.size === 0) continue;
         engine.reports.driftCorrected(pass.key, stage, objects.size);
         const note = `stage "${stage}": corrected ${objects.size} object(s): ${[...objects].join(", ")}`;
-        engine.reports.event(pass.key, pass.snapshot.uid, { type: "Warning", reason: "DriftCorrected", note });
+        tell(engine, pass, { type: "Warning", reason: "DriftCorrected", note });
       }
       drift.clear();
       for (const event of events.splice(0)) {
         if (event.once !== undefined && !sayOnce(pass.session, event.once)) continue;
-        engine.reports.event(pass.key, pass.snapshot.uid, event);
+        tell(engine, pass, event);
       }
     },
     end(engine, pass, outcome) {
@@ -50,6 +51,20 @@ export function createPassReport(): PassReport {
     },
   };
   return report;
+}
+
+/** One `AnnotationIgnored` per annotation of the StageSet and value that means nothing (spec 10 §11). */
+export function sayIgnoredAnnotations(snapshot: Snapshot, report: PassReport): void {
+  if (snapshot.deletedAt !== undefined || snapshot.spec === undefined) return;
+  const stages = new Set(snapshot.spec.stages.map((stage) => stage.name));
+  for (const { key, why } of ignoredAnnotations(snapshot.annotations, stages))
+    report.event({
+      type: "Warning",
+      reason: "AnnotationIgnored",
+      note: `${key} is ignored: ${why}`,
+      // The beginning of the value tells it from another one, and stays short.
+      once: `annotation ${key} ${why} ${(snapshot.annotations[key] ?? "").slice(0, 512)}`,
+    });
 }
 
 /**
@@ -68,11 +83,56 @@ export function announceReady(engine: Engine, pass: Reported, ready: Condition |
   const last = afterRun ? before?.slice("after ".length) : before;
   pass.session.announced = pair;
   if (last === pair && !(afterRun && ready.reason === "Succeeded")) return;
-  engine.reports.event(pass.key, pass.snapshot.uid, {
+  // Entering the hold is told, whatever Ready is.
+  if (ready.reason === "UpdateDeferred") return;
+  // A run that ends as the one before it did would count as a repetition of its Event, were it not for the revision.
+  const revision = ready.reason === "Succeeded" ? revisionOf(engine, pass) : undefined;
+  tell(engine, pass, {
     type: ready.status === "True" ? "Normal" : "Warning",
     reason: ready.reason,
-    note: ready.message,
+    note: revision === undefined ? ready.message : `${ready.message} at ${revision}`,
   });
+}
+
+/** A hold by update windows begins with the record of what it holds: one Event, and one more deferral counted. */
+export function announceDeferral(
+  engine: Engine,
+  pass: Reported,
+  { before, now }: { readonly before: StageSetStatus; readonly now: StageSetStatus },
+): void {
+  if (before.pendingUpdate !== undefined || now.pendingUpdate === undefined) return;
+  engine.reports.updateDeferred(pass.key);
+  const { revisions = {}, nextWindowOpens } = now.pendingUpdate;
+  const opens = nextWindowOpens === undefined ? "" : ` (next window opens ${nextWindowOpens})`;
+  const held = Object.entries(revisions).map(([source, revision]) => `${source} at ${revision}`);
+  const what = held.length === 0 ? "" : `: ${held.toSorted().join(", ")}`;
+  tell(engine, pass, {
+    type: "Normal",
+    reason: "UpdateDeferred",
+    note: `delivery held by update window${opens}${what}`,
+  });
+}
+
+function tell(
+  engine: Engine,
+  pass: Reported,
+  { type, reason, note }: Pick<PassEvent, "type" | "reason" | "note">,
+): void {
+  engine.reports.event(pass.key, pass.snapshot.uid, { type, reason, note, revision: revisionOf(engine, pass) });
+}
+
+/** What the current or last run is pinned to. */
+function revisionOf(engine: Engine, { key }: Reported): string | undefined {
+  const object = engine.journal.object(key);
+  const revisions = object === undefined ? {} : (statusOf(object).lastAttemptedRevisions ?? {});
+  const texts = [
+    ...new Set(
+      Object.keys(revisions)
+        .sort()
+        .map((source) => revisions[source] ?? ""),
+    ),
+  ];
+  return texts.length === 0 ? undefined : texts.join(", ");
 }
 
 function storedPair(snapshot: Snapshot): string | undefined {

@@ -1,14 +1,21 @@
 import { emptyMemory, type Memory } from "../domain/pass/state.ts";
 import type { RenderFact } from "../domain/pass/state.ts";
 import type { Fingerprint } from "../apply/apply-wave.ts";
+import type { Fight } from "./fight.ts";
 
 /** What this process remembers of one StageSet between passes; all of it may be lost at any time. */
 export interface Session {
   memory: Memory;
   /** By stage and object id: proves "no drift" with one read (spec 20 §6.4). */
   readonly fingerprints: Map<string, Map<string, Fingerprint>>;
+  /** By object id: who else keeps changing what we apply. */
+  readonly fights: Map<string, Fight>;
+  /** `<stage> <id>` of objects that were deleted to be created anew, until they are. */
+  readonly recreating: Set<string>;
   /** Renders of the run under way, so that a wake builds nothing. */
   readonly renders: Map<string, RenderFact>;
+  /** Hash of the render of each stage that the preflight last let pass. */
+  readonly preflighted: Map<string, string>;
   /** The last (status, reason) an Event was emitted for. */
   announced: string | undefined;
   /** Keys of Events that are said once. */
@@ -22,7 +29,10 @@ export function createSession(): Session {
   return {
     memory: emptyMemory,
     fingerprints: new Map(),
+    fights: new Map(),
+    recreating: new Set(),
     renders: new Map(),
+    preflighted: new Map(),
     announced: undefined,
     said: new Set(),
   };

@@ -37,6 +37,8 @@ describe("paths of the gate", () => {
     ["/gate/ns/ss/stage/", 200],
     ["/gate/ns/ss/stage?x=1", 200],
     ["/gate/./../stage", 200],
+    ["http://stageset-controller-gate:8082/gate/ns/ss/stage?x=/gate", 200],
+    ["http://gate", 404],
     ["/gate/a%2Fb/ss/stage", 200],
     ["/gate/ns/ss/%00", 200],
     ["/gate/ns/ss/%zz", 400],

@@ -19,7 +19,8 @@ export interface StageView {
 }
 
 const methods = new Set(["GET", "HEAD", "POST"]);
-const everyHeader = {
+/** On every answer of the gate's listener (spec 40 §8.3). */
+export const gateHeaders = {
   "cache-control": "no-store",
   vary: "Accept",
   "x-content-type-options": "nosniff",
@@ -144,7 +145,7 @@ function refusal(
 function json(status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): HttpResponse {
   return {
     status,
-    headers: { ...everyHeader, ...headers, "content-type": "application/json; charset=utf-8" },
+    headers: { ...gateHeaders, ...headers, "content-type": "application/json; charset=utf-8" },
     body: `${JSON.stringify(body)}\n`,
   };
 }
@@ -155,7 +156,7 @@ function text(status: number, line: string, headers: Readonly<Record<string, str
   const body = escaped.length > 500 ? `${escaped.slice(0, 497)}...` : escaped;
   return {
     status,
-    headers: { ...everyHeader, ...headers, "content-type": "text/plain; charset=utf-8" },
+    headers: { ...gateHeaders, ...headers, "content-type": "text/plain; charset=utf-8" },
     body: `${body}\n`,
   };
 }

@@ -1,10 +1,12 @@
-/** A request as far as handlers read it. Bodies are never read. */
+/** A request as far as handlers read it. */
 export interface HttpRequest {
   readonly method: string;
   /** The request target as it was sent: raw path and query. */
   readonly target: string;
   /** All values of a header joined by a comma; the name in lower case. */
   header(name: string): string | undefined;
+  /** Only where the listener was told to read bodies. */
+  readonly body?: Uint8Array;
 }
 
 export interface HttpResponse {
@@ -19,10 +21,11 @@ export type HttpHandler = (
   o: { readonly signal: AbortSignal },
 ) => HttpResponse | Promise<HttpResponse>;
 
-/** The raw path of a target, without its query. */
+/** The raw path of a target, without its query; of an absolute one, as proxies send it, too (RFC 9112 §3.2.2). */
 export function pathOf(request: HttpRequest): string {
-  const end = request.target.search(/[?#]/);
-  return end < 0 ? request.target : request.target.slice(0, end);
+  const target = request.target.replace(/^https?:\/\/[^/?#]*/i, "");
+  const end = target.search(/[?#]/);
+  return end < 0 ? target : target.slice(0, end);
 }
 
 export function textResponse(status: number, body: string): HttpResponse {

@@ -1,9 +1,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { deadline } from "../lib/abort.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/telemetry.ts";
+import { boundConnections } from "./connections.ts";
+import { createPacer } from "./pacer.ts";
 import type { HttpHandler, HttpRequest, HttpResponse } from "./message.ts";
 
 /** Bounds of one listener (spec 40 §8.3, 60 §3). */
@@ -12,14 +15,44 @@ const headerTimeoutMs = 5_000;
 const requestTimeoutMs = 10_000;
 const answerTimeoutMs = 5_000;
 const keepAliveMs = 75_000;
+/** API servers drop idle connections after 90 s; whoever drops them first loses requests that are on their way. */
+const tlsKeepAliveMs = 120_000;
 const connections = 512;
-const bodyBytes = 64 * 1024;
+/** How long a client may go on to send a body that was refused. */
+const lingerMs = 1_000;
+/** Of connections that the kernel holds until they are accepted; beyond it clients try again a second later. */
+const backlog = 2_048;
+/** Requests one connection may send ahead of their answers; clients in use send none. */
+const unansweredPerConnection = 8;
+/**
+ * Requests one listener takes up, and answers it sends, in one turn of the event loop. Few: libuv accepts one connection a
+ * turn, and the engine waits for the turn's end.
+ */
+const answersPerTurn = 4;
+/** Of bodies that nobody reads. */
+const ignoredBodyBytes = 64 * 1024;
+/** Of all bodies that are being read at once by one listener; what comes beyond is told to come again. */
+const allBodiesBytes = 128 * 1024 * 1024;
 /** How long answers in flight have when the listener closes; the gate's take at most 3 s. */
 const drainMs = 3_500;
 
 export interface Listener extends AsyncDisposable {
   /** Where it listens, with the port that was chosen when 0 was asked for. */
   readonly address: { readonly host: string; readonly port: number };
+  /** From now on each answer closes its connection, so that clients are gone before the listener is. */
+  drain(): void;
+}
+
+/** A certificate and its key, PEM. */
+export interface TlsPair {
+  readonly certPem: string;
+  readonly keyPem: string;
+}
+
+/** What a listener serves over TLS; `pair` is read again after each call of what was subscribed. */
+export interface TlsSource {
+  readonly pair: () => TlsPair;
+  readonly subscribe: (changed: () => void) => Disposable;
 }
 
 export interface ListenOptions {
@@ -28,6 +61,12 @@ export interface ListenOptions {
   readonly handler: HttpHandler;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Absent: plain HTTP. At least TLS 1.2; connections outlive a change of the pair. */
+  readonly tls?: TlsSource;
+  /** Headers of every answer, also of those the handler has no part in: bad requests, and its own failures. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Bodies up to this size are read and given to the handler, larger ones answered 413; absent: none is read. */
+  readonly maxBodyBytes?: number;
 }
 
 /**
@@ -37,25 +76,66 @@ export interface ListenOptions {
  * @throws {NodeJS.ErrnoException} when the address cannot be bound
  */
 export async function listen(options: ListenOptions): Promise<Listener> {
-  const server = createServer({
+  const settings = {
     maxHeaderSize: headerBytes,
     headersTimeout: headerTimeoutMs,
     requestTimeout: requestTimeoutMs,
-    keepAliveTimeout: keepAliveMs,
+    keepAliveTimeout: options.tls === undefined ? keepAliveMs : tlsKeepAliveMs,
     connectionsCheckingInterval: 1_000,
     insecureHTTPParser: false,
+  };
+  const { tls } = options;
+  const server = tls === undefined ? createServer(settings) : createTlsServer({ ...settings, ...secureContext(tls) });
+  using changes = new DisposableStack();
+  if (tls !== undefined && "setSecureContext" in server)
+    changes.use(tls.subscribe(() => server.setSecureContext(secureContext(tls))));
+  const bounded =
+    "setSecureContext" in server
+      ? undefined
+      : boundConnections(server, {
+          limit: connections,
+          atOnce: backlog,
+          unansweredPerConnection,
+          clock: options.clock,
+        });
+  if (bounded === undefined) server.maxConnections = connections;
+  let draining = false;
+  server.prependListener("request", (_request, response: ServerResponse) => {
+    if (draining) response.setHeader("connection", "close");
   });
-  server.maxConnections = connections;
-  server.on("request", (request, response) => serve(options, request, response));
-  server.on("checkContinue", (request, response) => serve(options, request, response));
-  server.on("clientError", refuseMalformed);
+  const pace = createPacer(answersPerTurn);
+  const serving: Serving = { ...options, paceAnswer: createPacer(answersPerTurn) };
+  const bodies: Bodies = { limit: options.maxBodyBytes, held: 0 };
+  const take = (request: IncomingMessage, response: ServerResponse): void => {
+    const { socket } = request;
+    const admission = bounded?.began(socket) ?? "taken";
+    if (admission === "crowded")
+      send(options, response, { status: 503, headers: { connection: "close", "retry-after": "1" }, body: "" });
+    if (admission !== "taken") return;
+    response.once("close", () => bounded?.ended(socket));
+    pace(() => serve(serving, request, { outgoing: response, bodies }));
+  };
+  server.on("request", take);
+  server.on("checkContinue", (request, response: ServerResponse) => {
+    if (bodies.limit !== undefined) response.writeContinue();
+    take(request, response);
+  });
+  server.on("checkExpectation", (_request, response: ServerResponse) =>
+    send(options, response, { status: 417, headers: { connection: "close" }, body: "" }),
+  );
+  server.on("clientError", (error, socket) => refuseMalformed(options, error, socket));
   await bind(server, options);
   // A TCP listener's address is never text.
   const { address, port } = server.address() as AddressInfo;
+  const following = changes.move();
   return {
     address: { host: address, port },
+    drain: () => {
+      draining = true;
+    },
     [Symbol.asyncDispose]: () =>
       new Promise((resolve) => {
+        following.dispose();
         // Whoever has not sent a whole request by then is not waiting for an answer.
         const giveUp = options.clock.timer(drainMs, () => server.closeAllConnections());
         server.close(() => {
@@ -67,23 +147,50 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   };
 }
 
-function bind(server: Server, { host, port }: ListenOptions): Promise<void> {
+function secureContext(tls: TlsSource): {
+  readonly cert: string;
+  readonly key: string;
+  readonly minVersion: "TLSv1.2";
+} {
+  const { certPem, keyPem } = tls.pair();
+  return { cert: certPem, key: keyPem, minVersion: "TLSv1.2" };
+}
+
+function bind(server: Server | TlsServer, { host, port }: ListenOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen({ port, ...(host === undefined || host === "" ? {} : { host }) }, () => {
+    server.listen({ port, backlog, ...(host === undefined || host === "" ? {} : { host }) }, () => {
       server.off("error", reject);
       resolve();
     });
   });
 }
 
-function serve(options: ListenOptions, incoming: IncomingMessage, outgoing: ServerResponse): void {
+interface Exchange {
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+}
+
+interface Serving extends ListenOptions {
+  readonly paceAnswer: (job: () => void) => void;
+}
+
+/** Bodies of one listener that are in memory. */
+interface Bodies {
+  readonly limit: number | undefined;
+  held: number;
+}
+
+function serve(
+  options: Serving,
+  incoming: IncomingMessage,
+  { outgoing, bodies }: Omit<Exchange, "incoming"> & { readonly bodies: Bodies },
+): void {
   const declared = Number(incoming.headers["content-length"] ?? "0");
-  if (declared > bodyBytes) {
-    send(outgoing, { status: 413, headers: { connection: "close" }, body: "" });
+  if (declared > (bodies.limit ?? ignoredBodyBytes)) {
+    refuseBody(options, 413, { incoming, outgoing });
     return;
   }
-  discard(incoming, outgoing);
   const request: HttpRequest = {
     method: incoming.method ?? "GET",
     target: incoming.url ?? "/",
@@ -92,13 +199,23 @@ function serve(options: ListenOptions, incoming: IncomingMessage, outgoing: Serv
       return Array.isArray(value) ? value.join(", ") : value;
     },
   };
-  answer(options, request, outgoing).catch((error: unknown) => {
+  const fail = (error: unknown): void => {
     options.logger.error("cannot send an answer", { error: String(error) });
     outgoing.destroy();
+  };
+  if (bodies.limit === undefined) {
+    discard(options, { incoming, outgoing });
+    answer(options, request, outgoing).catch(fail);
+    return;
+  }
+  collect(options, { incoming, outgoing, limit: bodies.limit, shared: bodies }, (body, done) => {
+    answer(options, { ...request, body }, outgoing)
+      .catch(fail)
+      .finally(done);
   });
 }
 
-async function answer(options: ListenOptions, request: HttpRequest, outgoing: ServerResponse): Promise<void> {
+async function answer(options: Serving, request: HttpRequest, outgoing: ServerResponse): Promise<void> {
   using limit = deadline(options.clock, { timeoutMs: answerTimeoutMs, what: "answering" });
   outgoing.once("close", () => limit.abort(new Error("the client is gone")));
   let response: HttpResponse;
@@ -109,30 +226,79 @@ async function answer(options: ListenOptions, request: HttpRequest, outgoing: Se
     options.logger.error("request handler failed", { error: error instanceof Error ? error.message : String(error) });
     response = { status: 500, headers: { "content-type": "text/plain; charset=utf-8" }, body: "internal error\n" };
   }
-  send(outgoing, response);
+  await new Promise<void>((resolve) => options.paceAnswer(resolve));
+  send(options, outgoing, response);
 }
 
-function send(outgoing: ServerResponse, response: HttpResponse): void {
+function send({ headers }: ListenOptions, outgoing: ServerResponse, response: HttpResponse): void {
   if (outgoing.headersSent || outgoing.destroyed) return;
   const length = typeof response.body === "string" ? Buffer.byteLength(response.body) : response.body.byteLength;
-  outgoing.writeHead(response.status, { ...response.headers, "content-length": length });
+  outgoing.writeHead(response.status, { ...headers, ...response.headers, "content-length": length });
   outgoing.end(response.body);
 }
 
+/** Reads a body whole; `use` is called once with it, unless it is too large or the client goes away. */
+function collect(
+  options: ListenOptions,
+  { incoming, outgoing, limit, shared }: Exchange & { readonly limit: number; readonly shared: Bodies },
+  use: (body: Uint8Array, done: () => void) => void,
+): void {
+  const chunks: Buffer[] = [];
+  let read = 0;
+  let released = false;
+  const release = (): void => {
+    if (!released) shared.held -= read;
+    released = true;
+  };
+  const refuse = (status: number): void => {
+    incoming.removeAllListeners("end");
+    chunks.length = 0;
+    release();
+    refuseBody(options, status, { incoming, outgoing });
+  };
+  incoming.on("data", (chunk: Buffer) => {
+    if (released) return;
+    read += chunk.byteLength;
+    shared.held += chunk.byteLength;
+    if (read > limit) refuse(413);
+    else if (shared.held > allBodiesBytes) refuse(503);
+    else chunks.push(chunk);
+  });
+  incoming.once("end", () => use(Buffer.concat(chunks), release));
+  incoming.on("error", () => outgoing.destroy());
+  outgoing.once("close", release);
+}
+
 /** Bodies mean nothing here: they are read away so that the connection can be used again, up to a bound. */
-function discard(incoming: IncomingMessage, outgoing: ServerResponse): void {
+function discard(options: ListenOptions, { incoming, outgoing }: Exchange): void {
   let read = 0;
   incoming.on("data", (chunk: Buffer) => {
     read += chunk.byteLength;
-    if (read <= bodyBytes) return;
-    incoming.removeAllListeners("data");
-    send(outgoing, { status: 413, headers: { connection: "close" }, body: "" });
-    incoming.socket.destroySoon();
+    if (read > ignoredBodyBytes) refuseBody(options, 413, { incoming, outgoing });
   });
   incoming.on("error", () => outgoing.destroy());
 }
 
-function refuseMalformed(error: NodeJS.ErrnoException, socket: Duplex): void {
+/**
+ * Says no to a body that is still on its way. The connection is closed only when the client has stopped, or a moment later:
+ * closing with unread bytes resets it, and the client may never see the answer (RFC 9112 §9.6).
+ */
+function refuseBody({ clock, headers }: ListenOptions, status: number, { incoming, outgoing }: Exchange): void {
+  incoming.removeAllListeners("data");
+  incoming.resume();
+  if (outgoing.headersSent || outgoing.destroyed) return;
+  outgoing.writeHead(status, { ...headers, connection: "close", "retry-after": "1", "content-length": 0 });
+  outgoing.flushHeaders();
+  const giveUp = clock.timer(lingerMs, () => void outgoing.end());
+  incoming.once("end", () => void outgoing.end());
+  outgoing.once("close", () => giveUp[Symbol.dispose]());
+}
+
+function refuseMalformed(
+  { headers = { "cache-control": "no-store" } }: ListenOptions,
+  error: NodeJS.ErrnoException,
+  socket: Duplex,
+): void {
   if (!socket.writable || error.code === "ECONNRESET") {
     socket.destroy();
     return;
@@ -143,6 +309,7 @@ function refuseMalformed(error: NodeJS.ErrnoException, socket: Duplex): void {
       : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
         ? "408 Request Timeout"
         : "400 Bad Request";
-  const answer = `HTTP/1.1 ${status}\r\nConnection: close\r\nCache-Control: no-store\r\nContent-Length: 0\r\n\r\n`;
+  const lines = Object.entries({ ...headers, connection: "close", "content-length": "0" });
+  const answer = `HTTP/1.1 ${status}\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`;
   socket.end(answer, () => socket.destroy());
 }

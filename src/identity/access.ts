@@ -57,6 +57,7 @@ export interface AccessOptions {
   readonly clock: Clock;
   readonly userAgent?: string | undefined;
   readonly requests?: Counter | undefined;
+  readonly traceparent?: (() => string | undefined) | undefined;
   /** False refuses every write of every identity: the lease is not held (spec 20 E6). Mints are no writes. */
   readonly mayWrite?: (() => boolean) | undefined;
 }

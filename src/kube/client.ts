@@ -5,6 +5,7 @@ import { type Clock, systemClock } from "../lib/clock.ts";
 import type { Counter } from "../lib/telemetry.ts";
 import type { AuthHeaders, Credential } from "./credential.ts";
 import type { ClusterEndpoint } from "./endpoint.ts";
+import { asObject } from "../lib/json.ts";
 import { errorOfAnswer, KubeError } from "./error.ts";
 import { createLineParser } from "./line-parser.ts";
 import type { KubeRequest } from "./request.ts";
@@ -69,6 +70,8 @@ export interface KubeClientOptions {
   readonly userAgent?: string | undefined;
   /** `rest_client_requests_total{code,method,host}`; `code` is `<error>` when no answer arrived. */
   readonly requests?: Counter | undefined;
+  /** The `traceparent` header of the work that sends a request; undefined outside a kept trace (W3C Trace Context). */
+  readonly traceparent?: (() => string | undefined) | undefined;
   /** Asked right before each request but GET; false refuses it unsent. For the lease (spec 20 E6). */
   readonly mayWrite?: (() => boolean) | undefined;
 }
@@ -116,7 +119,8 @@ async function send(context: Context, request: KubeRequest, options: SendOptions
   const response = await open(context, request, { wait, dispatcher: context.transport.requests });
   options.onAnswer?.(answerOf(response));
   const text = await readText(context, request, { response, wait });
-  if (response.statusCode >= 400) throw refused(context, request, response, text);
+  // Redirects are not followed: what was sent is for this server alone, the token above all (spec 50 §5).
+  if (response.statusCode >= 300) throw refused(context, request, response, text);
   if (text === "") return undefined;
   return parseBody(request, response, text);
 }
@@ -149,7 +153,7 @@ async function* stream(context: Context, request: KubeRequest, options: StreamOp
   using linked = linkSignals(options.signal);
   const wait: Wait = { signal: linked.signal, caller: options.signal };
   const response = await openStream(context, request, { wait, abort: (reason) => linked.abort(reason) });
-  if (response.statusCode >= 400) {
+  if (response.statusCode >= 300) {
     throw refused(context, request, response, await readText(context, request, { response, wait }));
   }
   options.onOpen?.();
@@ -214,19 +218,27 @@ async function dispatch(
   request: KubeRequest,
   o: { readonly wait: Wait; readonly dispatcher: Dispatcher; readonly headers: AuthHeaders },
 ): Promise<Dispatcher.ResponseData> {
-  if (request.method !== "GET" && context.mayWrite?.() === false) {
-    throw new KubeError({ reason: "Other", message: `Cannot ${describe(request)}: the lease is not held` });
-  }
+  const { mayWrite } = context;
+  const refuse = (): KubeError | undefined =>
+    mayWrite?.() === false
+      ? new KubeError({ reason: "Other", message: `Cannot ${describe(request)}: the lease is not held` })
+      : undefined;
+  const guarded = request.method !== "GET" && mayWrite !== undefined;
+  const refusal = guarded ? refuse() : undefined;
+  if (refusal !== undefined) throw refusal;
+  const dispatcher = guarded ? o.dispatcher.compose(refuseLate(refuse)) : o.dispatcher;
+  const traceparent = context.traceparent?.();
   const count = (code: string): void =>
     context.requests?.add({ code, method: request.method, host: context.base.host });
   try {
-    const response = await o.dispatcher.request({
+    const response = await dispatcher.request({
       origin: context.base.origin,
       path: pathOf(context.base, request),
       method: request.method,
       headers: {
         accept: request.accept ?? "application/json",
         "user-agent": context.userAgent ?? "stageset-controller",
+        ...(traceparent === undefined ? {} : { traceparent }),
         ...(request.contentType === undefined ? {} : { "content-type": request.contentType }),
         ...o.headers,
       },
@@ -240,6 +252,23 @@ async function dispatch(
     count("<error>");
     throw translate(context, request, { error, wait: o.wait });
   }
+}
+
+/** Asks once more when a socket is at hand: the process may have been paused while the request waited for one. */
+function refuseLate(refuse: () => Error | undefined): Dispatcher.DispatcherComposeInterceptor {
+  return (dispatch) => (options, handler) =>
+    dispatch(options, {
+      onRequestStart: (controller, started: unknown) => {
+        handler.onRequestStart?.(controller, started);
+        const refusal = refuse();
+        if (refusal !== undefined) controller.abort(refusal);
+      },
+      onRequestUpgrade: (...given) => handler.onRequestUpgrade?.(...given),
+      onResponseStart: (...given) => handler.onResponseStart?.(...given),
+      onResponseData: (...given) => handler.onResponseData?.(...given),
+      onResponseEnd: (...given) => handler.onResponseEnd?.(...given),
+      onResponseError: (...given) => handler.onResponseError?.(...given),
+    });
 }
 
 function pathOf(base: URL, request: KubeRequest): string {
@@ -261,17 +290,17 @@ async function readText(
 }
 
 function parseBody(request: KubeRequest, response: Dispatcher.ResponseData, text: string): unknown {
-  if (!isJson(response)) return text;
   try {
-    return JSON.parse(text) as unknown;
+    const body: unknown = isJson(response) ? JSON.parse(text) : undefined;
+    if (asObject(body) !== undefined) return body;
   } catch {
     // The parser's own message quotes the body, which may be a Secret.
-    throw new KubeError({
-      reason: "Other",
-      message: `Cannot ${describe(request)}: the answer is no JSON`,
-      afterSend: true,
-    });
   }
+  throw new KubeError({
+    reason: "Other",
+    message: `Cannot ${describe(request)}: the answer is no JSON object`,
+    afterSend: true,
+  });
 }
 
 function isJson(response: Dispatcher.ResponseData): boolean {

@@ -126,7 +126,7 @@ function parseDetails(details: Readonly<Record<string, unknown>>): NonNullable<K
 }
 
 /**
- * The error of an answer with a status of 400 or more.
+ * The error of an answer with a status of 300 or more.
  *
  * @param body what was parsed, or the text itself when the answer was no JSON
  */

@@ -47,6 +47,8 @@ export interface RecordedEvent {
   /** Cut to 1024 bytes. */
   readonly note: string;
   readonly related?: ObjectReference | undefined;
+  /** Of the Event itself; they do not tell one Event from another. */
+  readonly annotations?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface EventRecorder extends AsyncDisposable {
@@ -184,7 +186,11 @@ function eventObject(options: EventRecorderOptions, { event, series }: Job, time
   return {
     apiVersion: "events.k8s.io/v1",
     kind: "Event",
-    metadata: { namespace: series.namespace, name: series.name },
+    metadata: {
+      namespace: series.namespace,
+      name: series.name,
+      ...(event.annotations === undefined ? {} : { annotations: event.annotations }),
+    },
     eventTime: time,
     reportingController: options.reportingController,
     reportingInstance: options.reportingInstance.slice(0, 128),

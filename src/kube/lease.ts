@@ -23,6 +23,8 @@ const leases: ApiResource = {
 export interface HeldLease {
   /** False from the renew deadline on, even while the process was paused and no timer ran. */
   held(): boolean;
+  /** The holder before did not give it up: a write it sent may still be on its way. */
+  readonly takenOver: boolean;
 }
 
 export interface LeaseOptions {
@@ -47,10 +49,12 @@ export interface LeaseOptions {
 export async function runLease(options: LeaseOptions): Promise<void> {
   const { clock } = options;
   const attempt = createAttempt(options);
-  let renewedAt = await acquire(options, attempt);
-  if (renewedAt === undefined) return;
+  const acquired = await acquire(options, attempt);
+  if (acquired === undefined) return;
+  let renewedAt: number | undefined = acquired.at;
   let lost = false;
   options.onAcquired({
+    takenOver: acquired.takenOver,
     held: () => !lost && clock.monotonic() < (renewedAt ?? -Infinity) + leaseTimes.renewDeadlineMs,
   });
   for (;;) {
@@ -66,19 +70,25 @@ export async function runLease(options: LeaseOptions): Promise<void> {
   }
 }
 
-/** One look at the lease and, if it may be had, one write. Resolves to when the write was begun, if it succeeded. */
-type Attempt = (
-  signal: AbortSignal,
-) => Promise<{ readonly kind: "held"; readonly at: number } | { readonly kind: "other"; readonly holder: string }>;
+/** One look at the lease and, if it may be had, one write. */
+type Attempt = (signal: AbortSignal) => Promise<Held | { readonly kind: "other"; readonly holder: string }>;
 
-/** Monotonic milliseconds of the write; undefined: aborted before. */
-async function acquire(options: LeaseOptions, attempt: Attempt): Promise<number | undefined> {
+/** `at`: when the write was begun, monotonic ms. */
+interface Held {
+  readonly kind: "held";
+  readonly at: number;
+  /** From somebody whose time was over. */
+  readonly takenOver: boolean;
+}
+
+/** Undefined: aborted before. */
+async function acquire(options: LeaseOptions, attempt: Attempt): Promise<Held | undefined> {
   const { clock, random, signal, logger } = options;
   let said = "";
   while (!signal.aborted) {
     try {
       const result = await attempt(signal);
-      if (result.kind === "held") return result.at;
+      if (result.kind === "held") return result;
       if (result.holder !== said) logger.info("waiting for the lease", { lease: options.name, holder: result.holder });
       said = result.holder;
       await sleep(clock, jitter(leaseTimes.retryMs, 0.1, random), signal);
@@ -158,7 +168,7 @@ function createAttempt(options: LeaseOptions): Attempt {
           object: leaseObject(options, { renewTime: time, acquireTime: time, transitions: 0 }),
         }),
       );
-      return { kind: "held", at: startedAt };
+      return { kind: "held", at: startedAt, takenOver: false };
     }
     const ours = record.holder === identity;
     if (!ours && record.holder !== "" && !expired(record)) return { kind: "other", holder: record.holder };
@@ -169,7 +179,7 @@ function createAttempt(options: LeaseOptions): Attempt {
       resourceVersion: record.resourceVersion,
     });
     await send(replaceRequest(leases, { namespace, name, object }));
-    return { kind: "held", at: startedAt };
+    return { kind: "held", at: startedAt, takenOver: !ours && record.holder !== "" };
   };
 }
 

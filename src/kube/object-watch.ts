@@ -14,12 +14,18 @@ export interface ObjectWatchOptions {
   readonly namespace?: string | undefined;
   readonly labelSelector?: string | undefined;
   readonly fieldSelector?: string | undefined;
+  /** Only metadata is sent. */
+  readonly metadataOnly?: boolean | undefined;
   /** Each object that exists comes as ADDED first. */
   readonly onEvent: (event: { readonly type: "ADDED" | "MODIFIED" | "DELETED"; readonly object: KubeObject }) => void;
   /** The server does not let this identity watch (403, 405) or does not serve the kind: poll instead. The watch has ended. */
   readonly onRefused: (error: KubeError) => void;
   /** Changes may have been missed, deletions too: what is waited for must be read again. ADDED events follow. */
   readonly onGap?: (() => void) | undefined;
+  /** A stream is open. Every change from now on comes as an event; `resumed`: so does every one before. */
+  readonly onOpen?: ((o: { readonly resumed: boolean }) => void) | undefined;
+  /** The stream ended; another follows. */
+  readonly onDown?: (() => void) | undefined;
   readonly clock?: Clock | undefined;
   readonly random?: Random | undefined;
   readonly signal: AbortSignal;
@@ -35,6 +41,7 @@ export async function watchObjects(options: ObjectWatchOptions): Promise<void> {
   let failures = 0;
   while (!signal.aborted) {
     const round = await follow({ ...options, clock }, resourceVersion);
+    options.onDown?.();
     if (isAborted(signal)) return;
     if (round.error !== undefined && (round.refused === true || isRefusal(round.error))) {
       options.onRefused(round.error);
@@ -79,7 +86,7 @@ async function follow(
   options: ObjectWatchOptions & { readonly clock: Clock },
   from: string | undefined,
 ): Promise<Round> {
-  const { namespace, labelSelector, fieldSelector, resource, clock } = options;
+  const { namespace, labelSelector, fieldSelector, metadataOnly, resource, clock } = options;
   let resourceVersion = from;
   let lively = false;
   const pulse: WatchPulse = { downSince: undefined, heardAt: clock.monotonic() };
@@ -94,11 +101,13 @@ async function follow(
       namespace,
       labelSelector,
       fieldSelector,
+      metadataOnly,
       resourceVersion,
       timeoutSeconds: 600,
     });
     silence.start();
-    for await (const value of options.client.stream(request, { signal: linked.signal })) {
+    const onOpen = (): void => options.onOpen?.({ resumed: from !== undefined });
+    for await (const value of options.client.stream(request, { signal: linked.signal, onOpen })) {
       pulse.heardAt = clock.monotonic();
       const event = parseWatchEvent(resource, value);
       if (event === undefined) continue;

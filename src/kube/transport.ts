@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { createSecureContext, type SecureContext, type SecureContextOptions } from "node:tls";
 import { Agent, ProxyAgent, type Dispatcher } from "undici";
 import type { Clock } from "../lib/clock.ts";
 import type { ClientCertificate } from "./credential.ts";
@@ -104,9 +105,8 @@ function dispatcher({
   readonly connections: number | null;
 }): Dispatcher {
   const tls = {
-    ...(endpoint.caPem === undefined ? {} : { ca: endpoint.caPem }),
+    ...trust(endpoint, certificate),
     ...(endpoint.tlsServerName === undefined ? {} : { servername: endpoint.tlsServerName }),
-    ...(certificate === undefined ? {} : { cert: certificate.certPem, key: certificate.keyPem }),
     rejectUnauthorized: endpoint.insecureSkipTlsVerify !== true,
   };
   const common = {
@@ -127,4 +127,22 @@ function dispatcher({
     ...common,
     connect: { ...tls, timeout: connectTimeoutMs, keepAlive: true, keepAliveInitialDelay: 30_000 },
   });
+}
+
+type TlsTrust = { readonly secureContext: SecureContext } | Pick<SecureContextOptions, "ca" | "cert" | "key">;
+
+/**
+ * Parsed once for all connections: from the texts each of the thousand watches would parse them and keep 25 KB of its
+ * own. Texts that cannot be parsed are left as they are, so that each connection fails and says so.
+ */
+function trust(endpoint: ClusterEndpoint, certificate: ClientCertificate | undefined): TlsTrust {
+  const texts = {
+    ...(endpoint.caPem === undefined ? {} : { ca: endpoint.caPem }),
+    ...(certificate === undefined ? {} : { cert: certificate.certPem, key: certificate.keyPem }),
+  };
+  try {
+    return { secureContext: createSecureContext(texts) };
+  } catch {
+    return texts;
+  }
 }

@@ -146,7 +146,9 @@ function parseObject(resource: ApiResource, value: unknown): KubeObject | undefi
   const object = asObject(value);
   if (object === undefined || asText(at(object, "metadata", "name")) === undefined) return undefined;
   const typed =
-    typeof object["kind"] === "string" && typeof object["apiVersion"] === "string"
+    typeof object["kind"] === "string" &&
+    typeof object["apiVersion"] === "string" &&
+    object["kind"] !== "PartialObjectMetadata"
       ? object
       : { ...object, apiVersion: apiVersionOf(resource), kind: resource.kind };
   // Checked: apiVersion, kind and metadata.name are there; the rest of metadata is the API server's own schema.

@@ -34,3 +34,41 @@ export interface Gauge {
 export interface Histogram {
   observe(labels: MetricLabels, value: number): void;
 }
+
+export type SpanAttributes = Readonly<Record<string, string | number | boolean>>;
+
+/** A timed piece of work in a trace. No attribute carries content of a manifest or a Secret (spec 60 §9). */
+export interface Span {
+  /** Undefined unless the trace is kept. */
+  readonly traceId: string | undefined;
+  /** A part of this work. */
+  start(name: string, attributes?: SpanAttributes): Span;
+  set(attributes: SpanAttributes): void;
+  /** Status ERROR and what went wrong. */
+  fail(message: string): void;
+  end(): void;
+  /** Requests to API servers made by `work` name this span. */
+  run<T>(work: () => Promise<T>): Promise<T>;
+}
+
+/** Where nobody looks at traces. */
+export const noSpan: Span = {
+  traceId: undefined,
+  start: () => noSpan,
+  set() {},
+  fail() {},
+  end() {},
+  run: (work) => work(),
+};
+
+/** Does `work` as the span's, and ends it; an error fails the span and goes on. */
+export async function traced<T>(span: Span, work: (span: Span) => Promise<T>): Promise<T> {
+  try {
+    return await span.run(() => work(span));
+  } catch (error) {
+    span.fail(error instanceof Error ? error.message : String(error));
+    throw error;
+  } finally {
+    span.end();
+  }
+}

@@ -1,13 +1,17 @@
 import { durationMs } from "../lib/duration.ts";
 import type { LogLevel } from "../observe/logger.ts";
-import { environmentName, isTrue, readFlags, type GivenFlags } from "./flag-syntax.ts";
+import { isTrue, readFlags, type GivenFlags } from "./flag-syntax.ts";
 import { controllerFlags } from "./flags.ts";
+import { renderHelp } from "./help.ts";
 
 /** Where a listener binds; an undefined host is every interface. */
 export interface BindAddress {
   readonly host: string | undefined;
   readonly port: number;
 }
+
+/** Below, a rotation does not end before the next one is due. */
+const shortestValidityMs = 600_000;
 
 /** Everything the controller is told by flags and environment; read once. */
 export interface Config {
@@ -28,14 +32,48 @@ export interface Config {
   readonly crossNamespace: "allowed" | "refused";
   readonly defaultServiceAccount: string | undefined;
   readonly requireServiceAccount: boolean;
-  /** A template with `{id}`. */
+  /** Undefined: no links. */
   readonly runbookBaseUrl: string | undefined;
+  /** Undefined: no traces. */
+  readonly tracing: TracingConfig | undefined;
+  /** Where Events are also posted to. */
+  readonly eventsUrl: string | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: "json" | "text";
   readonly allowLoopback: boolean;
-  readonly webhook: "requested" | "off";
+  /** Globs; empty: any host. */
+  readonly allowedActionHosts: readonly string[];
+  /** Undefined: not served. */
+  readonly webhook: WebhookConfig | undefined;
   /** Read by client setup: KUBECONFIG, HOME, proxies. */
   readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** The admission server and its certificate. */
+export interface WebhookConfig extends BindAddress {
+  readonly breakGlass: "authorized" | "any" | "off";
+  readonly certificate: CertificateConfig;
+}
+
+export type CertificateConfig =
+  | { readonly mode: "cert-manager"; readonly dir: string }
+  | {
+      readonly mode: "self-signed";
+      readonly serviceName: string;
+      /** Undefined: the pod's. */
+      readonly serviceNamespace: string | undefined;
+      readonly secretName: string;
+      readonly configurationName: string;
+      readonly validityMs: number;
+    };
+
+/** Where spans go, and how many (spec 60 §9). */
+export interface TracingConfig {
+  /** `host:port`. */
+  readonly endpoint: string;
+  readonly transport: "tls" | "plaintext";
+  /** 0 to 1. */
+  readonly sampleRatio: number;
 }
 
 export type ReadConfig =
@@ -51,7 +89,7 @@ export function readConfig(
   version: string,
 ): ReadConfig {
   const flags = readFlags(controllerFlags, args, env);
-  if (flags.request === "help") return { kind: "show", text: helpText() };
+  if (flags.request === "help") return { kind: "show", text: renderHelp() };
   if (flags.request === "version") return { kind: "show", text: `stageset-controller ${version}\n` };
   const problems = [...flags.problems];
   const textOf = (name: string): string => flags.values.get(name)?.at(-1) ?? "";
@@ -60,7 +98,7 @@ export function readConfig(
     if (off.includes(text)) return undefined;
     const parsed = parseAddress(text);
     if (parsed === undefined)
-      problems.push(`--${name}: ${JSON.stringify(text)} is no [host]:port with a port from 1 to 65535`);
+      problems.push(`--${name}: ${JSON.stringify(text)} is no address: give [host]:port with a port from 1 to 65535`);
     return parsed;
   };
   // For this listener alone empty means the default (spec 60 §2.2).
@@ -68,7 +106,16 @@ export function readConfig(
     textOf("metrics-bind-address") === "" ? { host: undefined, port: 8080 } : address("metrics-bind-address", ["0"]);
   const health = address("health-probe-bind-address", ["0", ""]);
   const gate = address("gate-bind-address", [""]);
-  problems.push(...combinationProblems(flags, { metrics, health, gate }, env));
+  const webhook = isTrue(textOf("enable-webhook"))
+    ? { host: undefined, port: Number(textOf("webhook-port")) }
+    : undefined;
+  const listeners = {
+    "metrics-bind-address": metrics,
+    "health-probe-bind-address": health,
+    "gate-bind-address": gate,
+    "webhook-port": webhook,
+  };
+  problems.push(...combinationProblems(flags, listeners, env), ...targetProblems(textOf));
   if (problems.length > 0) return { kind: "invalid", problems };
   const optional = (name: string): string | undefined => textOf(name) || undefined;
   const namespaces = textOf("watch-namespaces")
@@ -93,11 +140,40 @@ export function readConfig(
       defaultServiceAccount: optional("default-service-account"),
       requireServiceAccount: isTrue(textOf("require-service-account")),
       runbookBaseUrl: optional("runbook-base-url"),
+      tracing:
+        optional("tracing-endpoint") === undefined
+          ? undefined
+          : {
+              endpoint: textOf("tracing-endpoint"),
+              transport: isTrue(textOf("tracing-insecure")) ? "plaintext" : "tls",
+              sampleRatio: Number(textOf("tracing-sample-ratio")),
+            },
+      eventsUrl: optional("events-addr"),
       logLevel: logLevel(textOf("log-level")),
       logFormat: textOf("log-format") === "text" ? "text" : "json",
       allowLoopback: isTrue(textOf("dev-allow-loopback")),
-      webhook: isTrue(textOf("enable-webhook")) ? "requested" : "off",
+      allowedActionHosts: flags.values.get("allowed-action-hosts") ?? [],
+      webhook: webhook === undefined ? undefined : { ...webhook, ...webhookConfig(textOf) },
       env,
+    },
+  };
+}
+
+function webhookConfig(textOf: (name: string) => string): Omit<WebhookConfig, keyof BindAddress> {
+  const mode = textOf("image-verification-break-glass");
+  const breakGlass = mode === "any" || mode === "off" ? mode : "authorized";
+  if (textOf("webhook-cert-mode") !== "self-signed")
+    return { breakGlass, certificate: { mode: "cert-manager", dir: textOf("webhook-cert-dir") } };
+  const serviceName = textOf("webhook-service-name");
+  return {
+    breakGlass,
+    certificate: {
+      mode: "self-signed",
+      serviceName,
+      serviceNamespace: textOf("webhook-service-namespace") || undefined,
+      secretName: textOf("webhook-cert-secret") || `${serviceName}-tls`,
+      configurationName: textOf("webhook-validating-config-name"),
+      validityMs: durationMs(textOf("webhook-cert-validity")) ?? 31_536_000_000,
     },
   };
 }
@@ -125,33 +201,42 @@ function combinationProblems(
     if (address === undefined) continue;
     const other = taken.get(address.port);
     if (other === undefined) taken.set(address.port, name);
-    else problems.push(`the ${other} and the ${name} listener both bind port ${address.port}: give each its own`);
+    else problems.push(`--${name}: port ${address.port} is taken by --${other}: give each a port of its own`);
   }
   const selfSigned = flags.values.get("webhook-cert-mode")?.at(-1) === "self-signed";
   const webhook = isTrue(flags.values.get("enable-webhook")?.at(-1));
   if (webhook && selfSigned && (flags.values.get("webhook-validating-config-name") ?? []).length === 0)
-    problems.push('--webhook-cert-mode: "self-signed" requires --webhook-validating-config-name');
+    problems.push(
+      '--webhook-cert-mode: "self-signed" maintains a caBundle: name its configuration with --webhook-validating-config-name',
+    );
+  const validity = flags.values.get("webhook-cert-validity")?.at(-1) ?? "";
+  if ((durationMs(validity) ?? Infinity) < shortestValidityMs)
+    problems.push(
+      `--webhook-cert-validity: ${JSON.stringify(validity)} is too short to be renewed in time: give at least 10m`,
+    );
   const inPod = (env["KUBERNETES_SERVICE_HOST"] ?? "") !== "";
   if (isTrue(flags.values.get("dev-allow-loopback")?.at(-1)) && inPod)
-    problems.push("--dev-allow-loopback: true is refused in a pod (KUBERNETES_SERVICE_HOST is set)");
+    problems.push(
+      '--dev-allow-loopback: "true" is refused in a pod, where KUBERNETES_SERVICE_HOST is set: leave it out',
+    );
   return problems;
 }
 
-function helpText(): string {
-  const lines = controllerFlags.map(({ name, default: value, help, accepts }) => {
-    const note = accepts === undefined ? "" : "; not part of this build";
-    return `  --${name}${value === "" ? "" : ` (default ${value})`}\n      ${help}${note}`;
-  });
-  return [
-    "stageset-controller ships releases to a cluster as ordered lists of stages.",
-    "",
-    "Usage: stageset-controller [flags]",
-    "",
-    `Each flag also reads an environment variable, e.g. ${environmentName("watch-namespaces")}; the flag wins.`,
-    "",
-    ...lines,
-    "  --version",
-    "  --help, -h",
-    "",
-  ].join("\n");
+/** Where traces and Events are sent. */
+function targetProblems(textOf: (name: string) => string): readonly string[] {
+  const problems: string[] = [];
+  const collector = textOf("tracing-endpoint");
+  if (collector !== "" && parseAddress(collector)?.host === undefined)
+    problems.push(`--tracing-endpoint: ${JSON.stringify(collector)} is no address: give host:port without a scheme`);
+  const url = textOf("events-addr");
+  if (url !== "" && !/^https?:$/.test(URL.parse(url)?.protocol ?? ""))
+    problems.push(
+      `--events-addr: ${JSON.stringify(withoutSecrets(url))} is no URL: give one that starts with http:// or https://`,
+    );
+  return problems;
+}
+
+/** A URL may carry a password or a token (spec 50 §11). */
+function withoutSecrets(url: string): string {
+  return url.replace(/\/\/[^/@]*@/, "//…@").replace(/[?#].*$/s, "?…");
 }

@@ -1,7 +1,9 @@
 import { systemClock } from "../lib/clock.ts";
 import { createLogger } from "../observe/logger.ts";
+import { commit } from "./build-info.ts";
 import { readConfig } from "./config.ts";
-import { startController, StartError } from "./start-controller.ts";
+import { startController } from "./start-controller.ts";
+import { StartError } from "./start-error.ts";
 import { version } from "./version.ts";
 
 /** Bound of a clean stop; an overrun exits with 1 (spec 60 §1). */
@@ -28,9 +30,7 @@ async function main(): Promise<number> {
     write: (line) => process.stderr.write(`${line}\n`),
   });
   const setup = logger.with({ logger: "setup" });
-  setup.info("starting stageset-controller", { version, commit: "unknown" });
-  if (config.webhook === "requested")
-    setup.warn("the admission webhook is not part of this build: specs are checked when they are reconciled");
+  setup.info("starting stageset-controller", { version, commit });
   const stop = Promise.withResolvers<"signal">();
   let signals = 0;
   for (const name of ["SIGINT", "SIGTERM"] as const)
@@ -40,9 +40,11 @@ async function main(): Promise<number> {
     });
   try {
     const controller = await startController({ config, logger });
-    const why = await Promise.race([stop.promise, controller.leadershipLost]);
+    const failed = controller.failed.then((error) => ({ message: "the controller cannot go on", error }));
+    const lost = controller.leadershipLost.then((error) => ({ message: "leadership is lost", error }));
+    const why = await Promise.race([stop.promise, lost, failed]);
     if (why !== "signal") {
-      setup.error("leadership is lost", { error: why });
+      setup.error(why.message, { error: why.error });
       return 1;
     }
     setup.info("stopping");

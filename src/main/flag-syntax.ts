@@ -2,7 +2,8 @@ import { durationMs } from "../lib/duration.ts";
 
 /** How the text of a flag is read. */
 export type FlagKind =
-  | { readonly type: "text" }
+  /** `shape` is how help shows a value. */
+  | { readonly type: "text"; readonly shape: string }
   | { readonly type: "boolean" }
   /** Positive milliseconds, or not negative. */
   | { readonly type: "duration"; readonly minimum: "positive" | "zero" }
@@ -10,7 +11,7 @@ export type FlagKind =
   | { readonly type: "number"; readonly from: number; readonly to: number }
   | { readonly type: "choice"; readonly values: readonly string[] }
   /** One value per occurrence; commas separate values only in the environment. */
-  | { readonly type: "repeatable" };
+  | { readonly type: "repeatable"; readonly shape: string };
 
 export interface FlagDefinition {
   readonly name: string;
@@ -62,7 +63,7 @@ export function readFlags(
     const match = /^--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?$/s.exec(arg);
     const name = match?.[1];
     if (name === undefined) {
-      problems.push(`unexpected argument ${JSON.stringify(arg)}: flags only, no positional arguments`);
+      problems.push(`unexpected argument ${JSON.stringify(arg)}: only flags are read, see --help`);
       continue;
     }
     if (name === "help" || name === "h" || name === "version") {
@@ -71,7 +72,7 @@ export function readFlags(
     }
     const definition = byName.get(name);
     if (definition === undefined) {
-      problems.push(`unknown flag "--${name}"; see --help`);
+      problems.push(`unknown flag "--${name}": see --help for those there are`);
       continue;
     }
     let value = match?.[2];
@@ -83,7 +84,7 @@ export function readFlags(
       }
     }
     if (value === undefined) {
-      problems.push(`--${name}: a value is missing`);
+      problems.push(`--${name}: the value is missing: give --${name}=VALUE`);
       continue;
     }
     const before = fromEnvironment.delete(name) ? [] : (values.get(name) ?? []);
@@ -105,7 +106,14 @@ function problemsOf(definition: FlagDefinition, text: string): readonly string[]
   const { accepts } = definition;
   if (accepts === undefined || accepts.includes(normal(definition.kind, text))) return [];
   const accepted = accepts.map((value) => JSON.stringify(value)).join(" or ");
-  return [`${flag}: ${JSON.stringify(text)} is not supported by this build, which accepts only ${accepted}`];
+  return [
+    `${flag}: ${JSON.stringify(shownText(definition, text))} asks for a feature this build does not have: give ${accepted}`,
+  ];
+}
+
+/** Credentials are never repeated (spec 50 §11). */
+function shownText({ name }: FlagDefinition, text: string): string {
+  return /-(?:access-key|secret-key|session-token)$/.test(name) ? "…" : text;
 }
 
 function normal(kind: FlagKind, text: string): string {
@@ -118,12 +126,12 @@ function problemOf(kind: FlagKind, text: string): string | undefined {
     case "repeatable":
       return undefined;
     case "boolean":
-      return trueWords.has(text) || falseWords.has(text) ? undefined : "is no boolean: true or false";
+      return trueWords.has(text) || falseWords.has(text) ? undefined : "is no boolean: give true or false";
     case "duration": {
       const ms = durationMs(text);
-      if (ms === undefined) return 'is no duration such as "10m" or "1h30m"';
-      if (kind.minimum === "positive" && ms <= 0) return "must be more than 0";
-      return ms < 0 ? "must not be negative" : undefined;
+      if (ms === undefined) return 'is no duration: give one such as "10m" or "1h30m"';
+      if (kind.minimum === "positive" && ms <= 0) return "is too short: give a duration above 0";
+      return ms < 0 ? "is negative: give 0 or a duration above it" : undefined;
     }
     case "integer":
     case "number": {
@@ -132,12 +140,12 @@ function problemOf(kind: FlagKind, text: string): string | undefined {
         text.trim() !== "" && Number.isFinite(value) && (kind.type === "number" || Number.isInteger(value));
       return isNumber && value >= kind.from && value <= kind.to
         ? undefined
-        : `is no ${kind.type} from ${kind.from} to ${kind.to}`;
+        : `is out of range: give ${kind.type === "integer" ? "an integer" : "a number"} from ${kind.from} to ${kind.to}`;
     }
     case "choice":
       return kind.values.includes(text)
         ? undefined
-        : `is none of ${kind.values.map((value) => `"${value}"`).join(", ")}`;
+        : `is not known: give ${kind.values.map((value) => `"${value}"`).join(" or ")}`;
   }
 }
 

@@ -1,9 +1,20 @@
+import { runbookBaseUrl } from "./build-info.ts";
 import type { FlagDefinition, FlagKind } from "./flag-syntax.ts";
 
-const text: FlagKind = { type: "text" };
 const boolean: FlagKind = { type: "boolean" };
-const repeatable: FlagKind = { type: "repeatable" };
 const positive: FlagKind = { type: "duration", minimum: "positive" };
+const text = (shape: string): FlagKind => ({ type: "text", shape });
+const repeatable = (shape: string): FlagKind => ({ type: "repeatable", shape });
+const choice = (...values: readonly string[]): FlagKind => ({ type: "choice", values });
+const integer = (from: number, to: number): FlagKind => ({ type: "integer", from, to });
+const address = text("[HOST]:PORT");
+
+const flag = (name: string, kind: FlagKind, value: string, help: string): FlagDefinition => ({
+  name,
+  kind,
+  default: value,
+  help,
+});
 
 /** A flag whose feature is not part of this build; `accepts` are its default and its off value. */
 const later = (
@@ -14,91 +25,176 @@ const later = (
   accepts: readonly string[] = [value],
 ): FlagDefinition => ({ name, kind, default: value, help, accepts });
 
-const flag = (name: string, kind: FlagKind, value: string, help: string): FlagDefinition => ({
-  name,
-  kind,
-  default: value,
-  help,
-});
+export interface FlagSection {
+  readonly title: string;
+  readonly flags: readonly FlagDefinition[];
+}
 
 /** Every flag of the controller (spec 60 §2.2), in the order of `--help`. */
-export const controllerFlags: readonly FlagDefinition[] = [
-  flag("kubeconfig", text, "", "path of a kubeconfig; empty = KUBECONFIG, in-cluster, ~/.kube/config"),
-  flag("metrics-bind-address", text, ":8080", "metrics listener; 0 disables"),
-  flag("health-probe-bind-address", text, ":8081", "probe listener; 0 or empty disables"),
-  flag("gate-bind-address", text, ":8082", "stage gate; empty disables"),
-  flag("leader-elect", boolean, "false", "reconcile only while holding the lease"),
-  flag("leader-election-namespace", text, "", "namespace of the lease; empty = the pod's"),
-  flag("watch-namespaces", text, "", "comma list of namespaces; empty = all"),
-  flag("max-concurrent-reconciles", { type: "integer", from: 1, to: 64 }, "4", "passes that do something at once"),
-  flag("inventory-shard-cap", { type: "integer", from: 1, to: 10_000 }, "5000", "entries per StageInventory shard"),
-  flag("default-interval", positive, "10m", "cadence of StageSets without spec.interval"),
-  flag(
-    "max-teardown-wait",
-    { type: "duration", minimum: "zero" },
-    "1h",
-    "how long a failing teardown holds the finalizer; 0 = for ever",
-  ),
-  flag("no-cross-namespace-refs", boolean, "false", "refuse sourceRef and dependsOn into other namespaces"),
-  flag("default-service-account", text, "", "identity of StageSets that name none; empty = the controller"),
-  flag("require-service-account", boolean, "false", "refuse StageSets that would act as the controller"),
-  flag("runbook-base-url", text, "", "template of runbook links with {id}; empty = no links"),
-  flag("log-level", { type: "choice", values: ["debug", "info", "warn", "error"] }, "info", "least severe level"),
-  flag("log-format", { type: "choice", values: ["json", "text"] }, "json", "format of log records"),
-  flag("dev-allow-loopback", boolean, "false", "let artifacts come from loopback; for tests only, never in a pod"),
-  flag("allowed-action-hosts", repeatable, "", "host globs for http actions and metric queries"),
-  later("enable-webhook", boolean, "true", "admission server", ["true", "false"]),
-  flag(
-    "webhook-cert-mode",
-    { type: "choice", values: ["cert-manager", "self-signed"] },
-    "cert-manager",
-    "who issues the certificate",
-  ),
-  flag("webhook-cert-dir", text, "/tmp/k8s-webhook-server/serving-certs", "folder of tls.crt and tls.key"),
-  flag("webhook-port", { type: "integer", from: 1, to: 65_535 }, "9443", "port of the admission server"),
-  flag("webhook-cert-validity", positive, "8760h", "validity of a self-signed certificate"),
-  flag("webhook-service-name", text, "stageset-controller-webhook", "Service of the admission server"),
-  flag("webhook-service-namespace", text, "", "its namespace; empty = the pod's"),
-  flag("webhook-validating-config-name", text, "", "configuration whose caBundle is maintained"),
-  flag("webhook-cert-secret", text, "", "Secret of the certificate; empty = <service>-tls"),
-  later("object-level-kms", boolean, "false", "SOPS cloud KMS as the StageSet's ServiceAccount"),
-  later("require-verified-migration-sources", boolean, "false", "refuse unverified migration sources"),
-  later("require-pinned-migration-sources", boolean, "false", "refuse unpinned migration sources"),
-  later("require-image-verification", boolean, "false", "refuse images no policy governs"),
-  later("image-verification-trusted-root", text, "", "offline Sigstore trusted root"),
-  later("image-verification-insecure-registry", repeatable, "", "host[:port] read over plain HTTP"),
-  later(
-    "image-verification-break-glass",
-    { type: "choice", values: ["authorized", "any", "off"] },
-    "authorized",
-    "who may skip image verification",
-    ["authorized", "off"],
-  ),
-  later("rollback-store-path", text, "", "folder of the rollback store"),
-  later("rollback-store-s3-endpoint", text, "", "host:port of an S3-compatible rollback store"),
-  later("rollback-store-s3-bucket", text, "", "bucket"),
-  later("rollback-store-s3-prefix", text, "", "key prefix"),
-  later("rollback-store-s3-region", text, "", "region"),
-  flag("rollback-store-s3-use-ssl", boolean, "true", "TLS to the endpoint"),
-  later("rollback-store-s3-access-key", text, "", "static credential"),
-  later("rollback-store-s3-secret-key", text, "", "static credential"),
-  later("rollback-store-s3-session-token", text, "", "static credential"),
-  later("rollback-store-s3-anonymous", boolean, "false", "unsigned requests"),
-  flag("rollback-store-s3-sse", { type: "choice", values: ["none", "s3", "kms"] }, "s3", "at-rest encryption"),
-  later("rollback-store-s3-sse-kms-key", text, "", "key id for kms"),
-  later("tracing-endpoint", text, "", "OTLP/gRPC host:port"),
-  flag("tracing-insecure", boolean, "false", "plaintext to the collector"),
-  flag("tracing-sample-ratio", { type: "number", from: 0, to: 1 }, "1.0", "share of traces kept"),
-  later("enable-mcp", boolean, "false", "MCP introspection server"),
-  flag("mcp-bind-address", text, ":8084", "its listener"),
-  later("mcp-allow-mutations", boolean, "false", "its writing tools"),
-  flag("mcp-auth", { type: "choice", values: ["none", "kubernetes"] }, "none", "its authentication"),
-  later("enable-ui", boolean, "false", "read-only web UI"),
-  flag("ui-bind-address", text, ":8085", "its listener"),
-  flag("ui-auth", { type: "choice", values: ["none", "kubernetes"] }, "kubernetes", "its authentication"),
-  later("events-addr", text, "", "URL that events are also posted to"),
-  flag("fleet-rollouts", { type: "choice", values: ["auto", "on", "off"] }, "auto", "reconcile FleetRollouts"),
-  later("default-kubeconfig-service-account", text, "", "identity for remote clusters"),
-  later("allowed-kubeconfig-hosts", repeatable, "", "hosts of remote API servers"),
-  later("insecure-kubeconfig-tls", boolean, "false", "do not verify remote API servers"),
+export const flagSections: readonly FlagSection[] = [
+  {
+    title: "Cluster and scope",
+    flags: [
+      flag(
+        "kubeconfig",
+        text("PATH"),
+        "",
+        "Kubeconfig of the API server. Empty: KUBECONFIG, in-cluster, ~/.kube/config",
+      ),
+      flag("watch-namespaces", text("NAME,…"), "", "Namespaces to act in, separated by commas. Empty: all"),
+      flag("no-cross-namespace-refs", boolean, "false", "Refuse sourceRef and dependsOn into other namespaces"),
+    ],
+  },
+  {
+    title: "Listeners",
+    flags: [
+      flag("metrics-bind-address", address, ":8080", "Prometheus metrics. 0 disables, empty is the default"),
+      flag("health-probe-bind-address", address, ":8081", "/healthz and /readyz. 0 or empty disables"),
+      flag("gate-bind-address", address, ":8082", "The stage gate. Empty disables"),
+    ],
+  },
+  {
+    title: "Leader election",
+    flags: [
+      flag("leader-elect", boolean, "false", "Reconcile only while holding the lease, so that replicas can stand by"),
+      flag("leader-election-namespace", text("NAMESPACE"), "", "Namespace of the lease. Empty: the pod's"),
+    ],
+  },
+  {
+    title: "Reconciling",
+    flags: [
+      flag("max-concurrent-reconciles", integer(1, 64), "4", "Passes that run at once; waiting ones do not count"),
+      flag("default-interval", positive, "10m", "How often StageSets without spec.interval are looked at"),
+      flag("inventory-shard-cap", integer(1, 10_000), "5000", "Entries per StageInventory shard"),
+      flag(
+        "max-teardown-wait",
+        { type: "duration", minimum: "zero" },
+        "1h",
+        "How long a failing teardown keeps the finalizer before it is dropped. 0: for ever",
+      ),
+      later("fleet-rollouts", choice("auto", "on", "off"), "auto", "Reconcile FleetRollouts. auto: when cluster-wide", [
+        "auto",
+        "off",
+      ]),
+    ],
+  },
+  {
+    title: "Tenancy",
+    flags: [
+      flag(
+        "default-service-account",
+        text("NAME"),
+        "",
+        "Identity of StageSets that name none. Empty: the controller's",
+      ),
+      flag("require-service-account", boolean, "false", "Refuse StageSets that would act as the controller itself"),
+      flag(
+        "allowed-action-hosts",
+        repeatable("GLOB"),
+        "",
+        "Hosts that http actions and metric queries may reach. Empty: any",
+      ),
+      later("default-kubeconfig-service-account", text("NAME"), "", "Identity for remote clusters"),
+      later("allowed-kubeconfig-hosts", repeatable("GLOB"), "", "Hosts of remote API servers"),
+      later("insecure-kubeconfig-tls", boolean, "false", "Do not verify remote API servers"),
+      later("object-level-kms", boolean, "false", "SOPS cloud KMS as the StageSet's ServiceAccount"),
+    ],
+  },
+  {
+    title: "Admission webhook",
+    flags: [
+      flag("enable-webhook", boolean, "true", "Serve admission: refuse invalid objects when they are written"),
+      flag("webhook-port", integer(1, 65_535), "9443", "Port of the admission server"),
+      flag(
+        "webhook-cert-mode",
+        choice("cert-manager", "self-signed"),
+        "cert-manager",
+        "Who issues the certificate: somebody who provides the files, or the controller",
+      ),
+      flag(
+        "webhook-cert-dir",
+        text("DIR"),
+        "/tmp/k8s-webhook-server/serving-certs",
+        "Folder of tls.crt and tls.key, read again when they change",
+      ),
+      flag("webhook-cert-validity", positive, "8760h", "Validity of a self-signed certificate"),
+      flag("webhook-cert-secret", text("NAME"), "", "Secret of the self-signed certificate. Empty: <service>-tls"),
+      flag("webhook-service-name", text("NAME"), "stageset-controller-webhook", "Service of the admission server"),
+      flag("webhook-service-namespace", text("NAMESPACE"), "", "Its namespace. Empty: the pod's"),
+      flag(
+        "webhook-validating-config-name",
+        text("NAME"),
+        "",
+        "ValidatingWebhookConfiguration whose caBundle is maintained; required when self-signed",
+      ),
+    ],
+  },
+  {
+    title: "Logs, events, traces, runbooks",
+    flags: [
+      flag("log-level", choice("debug", "info", "warn", "error"), "info", "Least severe level that is written"),
+      flag("log-format", choice("json", "text"), "json", "Format of log records"),
+      flag("events-addr", text("URL"), "", "URL that every Event is also posted to, as JSON"),
+      flag("tracing-endpoint", text("HOST:PORT"), "", "OTLP/gRPC collector. Empty: no traces"),
+      flag("tracing-insecure", boolean, "false", "Send traces in plaintext"),
+      flag("tracing-sample-ratio", { type: "number", from: 0, to: 1 }, "1.0", "Share of traces that are kept"),
+      flag(
+        "runbook-base-url",
+        text("URL"),
+        runbookBaseUrl,
+        "Base of runbook links; {id} stands for the page. Empty: no links",
+      ),
+    ],
+  },
+  {
+    title: "Migrations and images",
+    flags: [
+      later("require-verified-migration-sources", boolean, "false", "Refuse unverified migration sources"),
+      later("require-pinned-migration-sources", boolean, "false", "Refuse unpinned migration sources"),
+      later("require-image-verification", boolean, "false", "Refuse images no policy governs"),
+      later("image-verification-trusted-root", text("PATH"), "", "Offline Sigstore trusted root"),
+      later("image-verification-insecure-registry", repeatable("HOST[:PORT]"), "", "Registries read over plain HTTP"),
+      flag(
+        "image-verification-break-glass",
+        choice("authorized", "any", "off"),
+        "authorized",
+        "Who may ask for images not to be verified: holders of a verb, anybody, nobody",
+      ),
+    ],
+  },
+  {
+    title: "Rollback store",
+    flags: [
+      later("rollback-store-path", text("DIR"), "", "Folder of the rollback store"),
+      later("rollback-store-s3-endpoint", text("HOST:PORT"), "", "S3-compatible rollback store"),
+      later("rollback-store-s3-bucket", text("NAME"), "", "Bucket"),
+      later("rollback-store-s3-prefix", text("PREFIX"), "", "Key prefix"),
+      later("rollback-store-s3-region", text("NAME"), "", "Region"),
+      flag("rollback-store-s3-use-ssl", boolean, "true", "TLS to the endpoint"),
+      later("rollback-store-s3-access-key", text("KEY"), "", "Static credential"),
+      later("rollback-store-s3-secret-key", text("KEY"), "", "Static credential"),
+      later("rollback-store-s3-session-token", text("TOKEN"), "", "Static credential"),
+      later("rollback-store-s3-anonymous", boolean, "false", "Unsigned requests"),
+      flag("rollback-store-s3-sse", choice("none", "s3", "kms"), "s3", "Encryption at rest"),
+      later("rollback-store-s3-sse-kms-key", text("ID"), "", "Key id for kms"),
+    ],
+  },
+  {
+    title: "MCP and web UI",
+    flags: [
+      later("enable-mcp", boolean, "false", "MCP introspection server"),
+      flag("mcp-bind-address", address, ":8084", "Its listener"),
+      later("mcp-allow-mutations", boolean, "false", "Its writing tools; requires --enable-mcp"),
+      flag("mcp-auth", choice("none", "kubernetes"), "none", "Its authentication"),
+      later("enable-ui", boolean, "false", "Read-only web UI"),
+      flag("ui-bind-address", address, ":8085", "Its listener"),
+      flag("ui-auth", choice("none", "kubernetes"), "kubernetes", "Its authentication"),
+    ],
+  },
+  {
+    title: "Development",
+    flags: [flag("dev-allow-loopback", boolean, "false", "Let artifacts come from loopback; never in a pod")],
+  },
 ];
+
+export const controllerFlags: readonly FlagDefinition[] = flagSections.flatMap(({ flags }) => flags);

@@ -1,9 +1,10 @@
 import { basename } from "node:path";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { CommandFailed, exitCodes, UsageError, type CommandIo } from "../cli/command-io.ts";
+import { runCleanup, type CleanupFlags } from "../cli/cleanup.ts";
 import { runGate, type GateFlags } from "../cli/gate.ts";
 import { systemClock } from "../lib/clock.ts";
-import { durationMs } from "../lib/duration.ts";
+import { durationMs, formatDuration } from "../lib/duration.ts";
 import { version } from "./version.ts";
 
 const abort = new AbortController();
@@ -64,15 +65,36 @@ function createProgram(done: (code: number) => void): Command {
       .description(
         "Tell whether a stage is Ready at its pinned revision: exit 0 if it is, 1 if not, 3 if it cannot be told",
       )
-      .argument("<name>", "StageSet", (text) => text.replace(/^stageset\//, ""))
-      .requiredOption("--stage <stage>", "stage of the StageSet")
-      .option("--revision <revision>", "open only at this revision")
-      .option("--url <url>", "ask the gate at this address instead of the API server", readUrl)
-      .option("--wait", "wait until the stage is Ready", false)
-      .option("--timeout <duration>", "how long to wait; 0 = without limit", readTimeout, 5 * 60_000)
+      .argument("<name>", "StageSet", readName)
+      .requiredOption("--stage <stage>", "stage of the StageSet", readWord)
+      .option("--revision <revision>", "open only at this revision", readWord)
+      .option("--url <url>", "ask the gate at this address, such as http://127.0.0.1:8082, not the API server", readUrl)
+      .option("--wait", "wait until the stage is Ready")
+      .addOption(timeoutOption("how long to wait", 5 * 60_000))
       .addOption(new Option("-o, --output <format>", "text or json").choices(["text", "json"]).default("text")),
-  ).action(async (name: string, options: GateFlags & { readonly timeout: number }) => {
-    done(await runGate(name, { ...options, timeoutMs: options.timeout }, io));
+  ).action(
+    async (name: string, options: Omit<GateFlags, "wait"> & { readonly wait?: boolean; readonly timeout: number }) => {
+      done(await runGate(name, { ...options, wait: options.wait ?? false, timeoutMs: options.timeout }, io));
+    },
+  );
+  withHubFlags(
+    program
+      .command("cleanup")
+      .description("Take every StageSet in scope away, before the controller is uninstalled")
+      .addOption(
+        new Option("--policy <policy>", "Orphan: what they applied stays; Delete: it is deleted")
+          .choices(["Orphan", "Delete"])
+          .makeOptionMandatory(),
+      )
+      .option(
+        "--in <namespace>",
+        "namespace, repeatable; default all",
+        (one: string, all: string[]) => [...all, one],
+        [],
+      )
+      .addOption(timeoutOption("how long to wait until all are gone", 2 * 60_000)),
+  ).action(async (options: CleanupFlags & { readonly in: readonly string[]; readonly timeout: number }) => {
+    done(await runCleanup({ ...options, namespaces: options.in, timeoutMs: options.timeout }, io));
   });
   return program;
 }
@@ -83,7 +105,7 @@ function withHubFlags(command: Command): Command {
     .option("--context <name>", "context of the kubeconfig")
     .option("--cluster <name>", "cluster of the kubeconfig")
     .option("--user <name>", "user of the kubeconfig")
-    .option("-n, --namespace <name>", "namespace of the StageSet; default the context's");
+    .option("-n, --namespace <name>", "namespace of the StageSet; default the context's", readWord);
 }
 
 function readTimeout(text: string): number {
@@ -92,9 +114,31 @@ function readTimeout(text: string): number {
   return ms;
 }
 
+function timeoutOption(what: string, defaultMs: number): Option {
+  return new Option("--timeout <duration>", `${what}; 0 = without limit`)
+    .argParser(readTimeout)
+    .default(defaultMs, formatDuration(defaultMs));
+}
+
+/** The name of an object, or `stageset/NAME`. */
+function readName(text: string): string {
+  const name = text.replace(/^stagesets?\//, "");
+  if (!/^[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?$/.test(name)) throw new InvalidArgumentError("want the name of a StageSet");
+  return name;
+}
+
+/** Empty is what a script passes whose variable is not set: never what was meant. */
+function readWord(text: string): string {
+  if (text.trim() === "") throw new InvalidArgumentError("want a value that is not empty");
+  return text;
+}
+
 function readUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || (url.protocol !== "http:" && url.protocol !== "https:"))
     throw new InvalidArgumentError("want an http or https URL");
+  if (url.username !== "" || url.password !== "") throw new InvalidArgumentError("want a URL without credentials");
+  if (url.search !== "" || url.hash !== "" || /\/gate(\/|$)/.test(url.pathname))
+    throw new InvalidArgumentError('want the address of the gate alone, without "/gate/…" or a query');
   return text;
 }

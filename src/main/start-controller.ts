@@ -1,55 +1,39 @@
-import { randomUUID } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { hostname, tmpdir } from "node:os";
-import { join } from "node:path";
-import { inventoryStageSetLabel } from "../api/keys.ts";
-import { createComputePool } from "../compute/pool.ts";
+import { hostname } from "node:os";
 import { watchAccountUsage } from "../controller/account-usage.ts";
 import { createGateView, type GateView } from "../controller/gate-view.ts";
-import { startSourceWatches, type SourceWatches } from "../controller/source-watches.ts";
+import { startSourceWatches } from "../controller/source-watches.ts";
 import { createStageSetController, type StageSetController } from "../controller/stage-set-controller.ts";
-import type { DependencyView } from "../domain/dependencies.ts";
-import { readyCondition } from "../domain/status.ts";
 import type { Engine } from "../engine/engine.ts";
-import { createCel } from "../engine/facts/cel.ts";
-import { createRenderCache } from "../engine/facts/render-cache.ts";
+import { catchUp } from "../engine/catch-up.ts";
 import { createFreshest } from "../engine/freshest.ts";
 import { createInventoryStore } from "../engine/inventory-store.ts";
-import { asKubeObject, createJournal, statusOf, type StageSetKey } from "../engine/journal.ts";
-import { createObserver } from "../engine/observer.ts";
-import { stageInventories, stageSets as stageSetResource } from "../engine/resources.ts";
-import { createGate } from "../http/gate.ts";
-import { createHealth } from "../http/health.ts";
-import { createMetricsHandler } from "../http/metrics.ts";
-import { listen, type Listener } from "../http/server.ts";
+import { stageSets as stageSetResource } from "../engine/resources.ts";
+import { createGate, gateHeaders } from "../http/gate.ts";
 import { createAccessProvider } from "../identity/access.ts";
-import { startCache, type ResourceCache } from "../kube/cache.ts";
-import { createKubeClient, type KubeClient } from "../kube/client.ts";
+import { createKubeClient } from "../kube/client.ts";
 import { loadKubeConfig, type LoadedCluster } from "../kube/endpoint.ts";
-import { KubeError } from "../kube/error.ts";
 import { createEventRecorder } from "../kube/events.ts";
-import { runLease } from "../kube/lease.ts";
-import { getRequest, type ApiResource } from "../kube/request.ts";
 import { createTransports } from "../kube/transport.ts";
 import { sleep, systemClock, type Clock } from "../lib/clock.ts";
-import { asArray, asText, at } from "../lib/json.ts";
-import type { KubeObject } from "../lib/kube-object.ts";
 import { systemRandom, type Random } from "../lib/random.ts";
 import type { Logger } from "../lib/telemetry.ts";
 import { createMetrics, type Metrics } from "../observe/metrics.ts";
-import { createGuardedFetch } from "../outbound/guard.ts";
-import { createArtifactStore } from "../source/artifact-store.ts";
+import { noTracer, type Tracer } from "../observe/tracer.ts";
+import { createJsonPoster } from "../outbound/json-poster.ts";
+import { buildEngine } from "./build-engine.ts";
+import { commit } from "./build-info.ts";
+import { startExpressions } from "./expressions.ts";
 import type { Config } from "./config.ts";
-import { bindPatiently, type PatientListener } from "./listeners.ts";
-import { reportPrerequisites } from "./prerequisites.ts";
-import { createReports, reportingController } from "./reports.ts";
+import { lead, type Leadership } from "./leadership.ts";
+import { bindPatiently, openFixedListeners, type PatientListener } from "./listeners.ts";
+import { startOwnCaches } from "./own-caches.ts";
+import { reportPrerequisites, type UnmetPrerequisite, watchedKind } from "./prerequisites.ts";
+import { createReadiness } from "./readiness.ts";
+import { createReports, fluxEvent, reportingController } from "./reports.ts";
+import { StartError } from "./start-error.ts";
+import { startWebhook } from "./start-webhook.ts";
 import { version } from "./version.ts";
 import { wasmModules } from "./wasm-modules.ts";
-
-/** The process cannot go on: exit code 1. */
-export class StartError extends Error {
-  override name = "StartError";
-}
 
 export interface StartOptions {
   readonly config: Config;
@@ -62,19 +46,19 @@ export interface StartOptions {
   readonly drainMs?: number;
 }
 
+/** Events hold up the release of the lease at most so long: the peer waits for it. */
+const longestFlushMs = 500;
+
 /** The controller while it runs. Disposing stops it as spec 60 §1 says. */
 export interface RunningController extends AsyncDisposable {
   /** Ports that are bound now. */
-  ports(): { readonly gate?: number; readonly health?: number; readonly metrics?: number };
+  ports(): { readonly gate?: number; readonly health?: number; readonly metrics?: number; readonly webhook?: number };
   isReady(): boolean;
   /** Resolves with the reason when the lease is lost: nothing may be written any more. */
   readonly leadershipLost: Promise<string>;
+  /** Resolves with the reason when something broke that nothing mends: the process exits with 1. */
+  readonly failed: Promise<string>;
 }
-
-const leaseName = "stageset-controller.stages.metio.wtf";
-const renderCacheBytes = 64 * 1024 * 1024;
-const ledgers: ApiResource = { ...stageSetResource, kind: "StageLedger", plural: "stageledgers" };
-const fleets: ApiResource = { ...stageSetResource, kind: "FleetRollout", plural: "fleetrollouts", namespaced: false };
 
 /**
  * Starts everything, in the order of spec 60 §1. A missing CRD or permission does not fail it: it is reported until met.
@@ -87,26 +71,55 @@ export async function startController(options: StartOptions): Promise<RunningCon
   const clock = options.clock ?? systemClock;
   const random = options.random ?? systemRandom;
   const cluster = options.cluster ?? (await loadCluster(config));
-  const metrics = createMetrics({ version, commit: "unknown", workers: config.concurrency });
+  const metrics = createMetrics({ version, commit, workers: config.concurrency });
   if (config.allowLoopback) logger.warn("--dev-allow-loopback is on: artifacts may come from loopback");
 
-  const leadership = { mayWrite: (): boolean => false };
+  const tracer = stack.use(await buildTracer(config, { clock, logger }));
+
+  const leadership: Leadership = { mayWrite: () => false, mayForget: () => true };
   const transports = stack.use(createTransports({ clock }));
   const userAgent = `stageset-controller/${version}`;
-  const shared = { endpoint: cluster.endpoint, credential: cluster.credential, transports, clock, userAgent };
-  const access = stack.use(
-    createAccessProvider({ ...shared, requests: metrics.requests, mayWrite: () => leadership.mayWrite() }),
-  );
+  const shared = {
+    endpoint: cluster.endpoint,
+    credential: cluster.credential,
+    transports,
+    clock,
+    userAgent,
+    requests: metrics.requests,
+    traceparent: () => tracer.traceparent(),
+  };
+  const access = stack.use(createAccessProvider({ ...shared, mayWrite: () => leadership.mayWrite() }));
   const unguarded = stack.use(createKubeClient({ ...shared, identity: "controller" }));
 
-  const health: { stopping: boolean; ready: () => boolean; gate: () => boolean } = {
-    stopping: false,
-    ready: () => false,
-    gate: () => config.gate === undefined,
-  };
-  const fixed = await openFixedListeners(stack, { config, metrics, health, clock, logger });
+  const readiness = createReadiness(["informers", "webhook", "gate"]);
+  const fixed = await openFixedListeners(stack, { config, metrics, readiness, clock, logger });
 
-  const caches = startCaches(stack, { client: unguarded, config, clock, logger });
+  const modules = wasmModules((line) => logger.info(line));
+  const cel = startExpressions(stack, { modules, clock });
+  const failed = Promise.withResolvers<string>();
+  const webhook =
+    config.webhook &&
+    stack.use(
+      startWebhook({
+        webhook: config.webhook,
+        config,
+        namespace: cluster.namespace,
+        client: unguarded,
+        cel,
+        metrics,
+        leads: () => leadership.mayWrite(),
+        onFailed: (why) => failed.resolve(why),
+        clock,
+        logger,
+      }),
+    );
+  readiness.provide("webhook", () => webhook === undefined || webhook.isReady());
+
+  const caches = startOwnCaches(stack, { client: unguarded, config, clock, logger });
+  const poster =
+    config.eventsUrl === undefined
+      ? undefined
+      : stack.use(createJsonPoster({ url: config.eventsUrl, clock, logger, what: "event" }));
   const events = stack.use(
     createEventRecorder({
       client: access.controller.client,
@@ -115,9 +128,12 @@ export async function startController(options: StartOptions): Promise<RunningCon
       logger,
       reportingController,
       reportingInstance: hostname(),
+      onEvent: poster === undefined ? undefined : (event) => poster.post(fluxEvent(event, clock)),
     }),
   );
-  const reports = createReports({ events, metrics, logger });
+  const reports = stack.use(
+    createReports({ events, metrics, logger, clock, trace: (name, attributes) => tracer.start(name, attributes) }),
+  );
   const late: { controller?: StageSetController; engine?: Engine } = {};
   const sources = stack.use(
     startSourceWatches({
@@ -150,31 +166,40 @@ export async function startController(options: StartOptions): Promise<RunningCon
     concurrency: config.concurrency,
     clock,
     random,
-    logger,
     snapshot: { crossNamespace: config.crossNamespace, allowLoopback: config.allowLoopback },
     defaultIntervalMs: config.defaultIntervalMs,
     onProducerKinds: (kinds) => sources.refer(kinds),
     reports,
+    meter: metrics.queue,
     isReady: (stageSet) => gateView.isReady(stageSet),
   });
   late.controller = controller;
-  metrics.queue(() => controller.queue);
-  stack.use(
+  metrics.queue.read(() => controller.queue);
+  const accounts = stack.use(
     watchAccountUsage(caches.stageSets, {
       defaultServiceAccount: config.defaultServiceAccount,
       release: (namespace, name) => access.release(namespace, name),
     }),
   );
+  const stores = {
+    stageSets: stack.use(createFreshest(caches.stageSets)),
+    inventories: stack.use(createInventoryStore(caches.inventories, caches.stageSets)),
+  };
   late.engine = await buildEngine(stack, {
     config,
+    stores,
+    leadership,
     clock,
     random,
     logger,
     access,
+    accounts,
     caches,
     controller,
     reports,
     metrics,
+    modules,
+    cel,
   });
 
   const abort = new AbortController();
@@ -185,26 +210,29 @@ export async function startController(options: StartOptions): Promise<RunningCon
   ]);
   synced.catch(() => undefined);
   const gate = bindGate(stack, { config, gateView, metrics, clock, logger, when: synced });
-  health.gate = () => gate === undefined || gate.isListening();
-  health.ready = () => kinds.every((cache) => cache.synced);
-  stack.use(
-    reportPrerequisites({
-      kinds: [
-        { resource: "stagesets.stages.metio.wtf", cache: caches.stageSets },
-        { resource: "stageinventories.stages.metio.wtf", cache: caches.inventories },
-        { resource: "stageledgers.stages.metio.wtf", cache: caches.ledgers },
-        { resource: "fleetrollouts.stages.metio.wtf", cache: caches.fleets },
-      ],
-      clock,
-      logger,
-    }),
-  );
+  readiness.provide("gate", () => gate === undefined || gate.isListening());
+  readiness.provide("informers", () => kinds.every((cache) => cache.synced));
+  const prerequisites = [
+    watchedKind("stagesets.stages.metio.wtf", caches.stageSets),
+    watchedKind("stageinventories.stages.metio.wtf", caches.inventories),
+    watchedKind("stageledgers.stages.metio.wtf", caches.ledgers),
+    watchedKind("fleetrollouts.stages.metio.wtf", caches.fleets),
+  ];
+  const missing = (): readonly UnmetPrerequisite[] => webhook?.missing() ?? [];
+  stack.use(reportPrerequisites({ prerequisites, missing, clock, logger }));
 
   const leading = lead({ config, cluster, client: unguarded, clock, random, logger, metrics, leadership });
   const working = (async () => {
     await synced;
     await leading.acquired;
-    if (!abort.signal.aborted) controller.start();
+    if (config.leaderElect)
+      await catchUp(
+        { client: unguarded, namespaces: config.namespaces, ...stores, clock, random, logger },
+        abort.signal,
+      );
+    if (abort.signal.aborted) return;
+    reports.lead(caches.stageSets.list());
+    controller.start();
   })();
   working.catch((error: unknown) => {
     if (!abort.signal.aborted) logger.error("cannot start working", { error });
@@ -215,21 +243,41 @@ export async function startController(options: StartOptions): Promise<RunningCon
       ...portOf("gate", gate?.port()),
       ...portOf("health", fixed.health?.address.port),
       ...portOf("metrics", fixed.metrics?.address.port),
+      ...portOf("webhook", webhook?.port()),
     }),
-    isReady: () => health.ready() && health.gate() && !health.stopping,
+    isReady: () => readiness.isReady(),
     leadershipLost: leading.lost,
+    failed: failed.promise,
     async [Symbol.asyncDispose]() {
-      health.stopping = true;
+      readiness.stop();
+      webhook?.drain();
       const began = clock.monotonic();
       abort.abort(new Error("stopping"));
       await controller.stop();
-      await events.flush({ signal: AbortSignal.timeout(1_000) }).catch(() => undefined);
+      await events.flush({ signal: AbortSignal.timeout(longestFlushMs) }).catch(() => undefined);
       await leading.release();
       const left = (options.drainMs ?? 5_000) - (clock.monotonic() - began);
       if (left > 0) await sleep(clock, left);
       await running.disposeAsync();
     },
   };
+}
+
+async function buildTracer(
+  { tracing, env }: Config,
+  parts: { readonly clock: Clock; readonly logger: Logger },
+): Promise<Tracer> {
+  if (tracing === undefined) return noTracer;
+  const ownRoots = env["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"] ?? env["OTEL_EXPORTER_OTLP_CERTIFICATE"];
+  const trust = ownRoots === undefined ? "system" : "environment";
+  try {
+    // Loaded for those who trace alone: the SDK and its transport are 30 MB.
+    const { createTracer } = await import("../observe/otlp-tracer.ts");
+    return createTracer({ ...tracing, trust, version, ...parts });
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new StartError(`Cannot send traces to "${tracing.endpoint}": ${why}`, { cause: error });
+  }
 }
 
 function portOf(name: string, port: number | undefined): Readonly<Record<string, number>> {
@@ -244,219 +292,6 @@ async function loadCluster(config: Config): Promise<LoadedCluster> {
       cause: error,
     });
   }
-}
-
-async function openFixedListeners(
-  stack: AsyncDisposableStack,
-  options: {
-    readonly config: Config;
-    readonly metrics: Metrics;
-    readonly health: { readonly stopping: boolean; readonly ready: () => boolean; readonly gate: () => boolean };
-    readonly clock: Clock;
-    readonly logger: Logger;
-  },
-): Promise<{ readonly health: Listener | undefined; readonly metrics: Listener | undefined }> {
-  const { config, health, clock, logger } = options;
-  const checks = {
-    live: [{ name: "ping", isHealthy: () => true }],
-    ready: [
-      { name: "ping", isHealthy: () => true },
-      { name: "informers", isHealthy: () => health.ready() },
-      { name: "gate", isHealthy: () => health.gate() },
-      { name: "shutdown", isHealthy: () => !health.stopping },
-    ],
-  };
-  const open = async (name: "health" | "metrics"): Promise<Listener | undefined> => {
-    const address = config[name];
-    if (address === undefined) return undefined;
-    const handler = name === "health" ? createHealth(checks) : createMetricsHandler(options.metrics);
-    try {
-      return stack.use(await listen({ ...address, handler, clock, logger }));
-    } catch (error) {
-      const where = `${address.host ?? ""}:${address.port}`;
-      throw new StartError(`Cannot listen on "${where}" for ${name}: ${error instanceof Error ? error.message : ""}`, {
-        cause: error,
-      });
-    }
-  };
-  return { health: await open("health"), metrics: await open("metrics") };
-}
-
-interface Caches {
-  readonly stageSets: ResourceCache<KubeObject>;
-  readonly inventories: ResourceCache<KubeObject>;
-  readonly ledgers: ResourceCache<undefined>;
-  readonly fleets: ResourceCache<undefined>;
-}
-
-/** Watches of our own kinds; of the last two only their presence matters so far. */
-function startCaches(
-  stack: AsyncDisposableStack,
-  options: { readonly client: KubeClient; readonly config: Config; readonly clock: Clock; readonly logger: Logger },
-): Caches {
-  const { client, config, clock, logger } = options;
-  const base = { client, clock, logger };
-  const scoped = { ...base, namespaces: config.namespaces };
-  const nothing = (): undefined => undefined;
-  return {
-    stageSets: stack.use(startCache({ ...scoped, resource: stageSetResource, project: withoutManagedFields })),
-    inventories: stack.use(startCache({ ...scoped, resource: stageInventories, project: withoutManagedFields })),
-    ledgers: stack.use(startCache({ ...scoped, resource: ledgers, project: nothing, metadataOnly: true })),
-    fleets: stack.use(startCache({ ...base, resource: fleets, project: nothing, metadataOnly: true })),
-  };
-}
-
-function withoutManagedFields(object: KubeObject): KubeObject {
-  const { managedFields: _managedFields, ...metadata } = object.metadata;
-  return { ...object, metadata };
-}
-
-async function buildEngine(
-  stack: AsyncDisposableStack,
-  parts: {
-    readonly config: Config;
-    readonly clock: Clock;
-    readonly random: Random;
-    readonly logger: Logger;
-    readonly access: Engine["access"];
-    readonly caches: Caches;
-    readonly controller: StageSetController;
-    readonly reports: Engine["reports"];
-    readonly metrics: Metrics;
-  },
-): Promise<Engine> {
-  const { config, clock, random, logger, access, caches, controller, metrics } = parts;
-  const stageSets = stack.use(createFreshest(caches.stageSets));
-  const inventories = stack.use(createInventoryStore(caches.inventories, caches.stageSets));
-  const modules = wasmModules((line) => logger.info(line));
-  const workerUrl = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url);
-  const compute = stack.use(createComputePool({ clock, workerUrl }));
-  // Expressions have workers of their own: no build delays them, and none of them a build.
-  const expressions = stack.use(createComputePool({ clock, workerUrl, size: 2 }));
-  const dir = await mkdtemp(join(tmpdir(), "stageset-artifacts-"));
-  stack.defer(() => rm(dir, { recursive: true, force: true }));
-  const fetch = createGuardedFetch({ allowLoopback: config.allowLoopback, clock });
-  const artifacts = stack.use(createArtifactStore({ dir, fetch, clock }));
-  const observer = stack.use(createObserver({ clock, logger, wake: (key) => controller.wake(key, "readiness") }));
-  watchInventories(caches.inventories, { inventories, controller });
-  return {
-    clock,
-    random,
-    logger,
-    options: {
-      defaultIntervalMs: config.defaultIntervalMs,
-      crossNamespace: config.crossNamespace,
-      requireServiceAccount: config.requireServiceAccount,
-      defaultServiceAccount: config.defaultServiceAccount,
-      maxTeardownWaitMs: config.maxTeardownWaitMs,
-      runbookLink: (reason) => config.runbookBaseUrl?.replaceAll("{id}", runbookPage(reason)),
-    },
-    access,
-    journal: createJournal({
-      client: access.controller.client,
-      stageSets,
-      inventories,
-      shardCap: config.shardCap,
-      onSkipped: (key, entry) => {
-        metrics.inventorySkipped.add({ namespace: key.namespace, stageset: key.name, stage: entry.stage });
-        logger.warn("inventory entry skipped", { ...key, stage: entry.stage, shard: entry.shard, entry: entry.id });
-      },
-    }),
-    artifacts,
-    compute,
-    cel: createCel({ compute: expressions, module: modules.cel }),
-    kustomize: modules.kustomize,
-    renders: createRenderCache({ maxBytes: renderCacheBytes }),
-    observer,
-    reports: parts.reports,
-    dependency: (key, o) => readDependency({ client: access.controller.client, stageSets, config }, key, o),
-    sharers: (namespace, name) => countSharers(caches.stageSets, { namespace, name, config }),
-    recordedElsewhere: (key, id) => isRecordedElsewhere(caches.inventories, key, id),
-    session: (key) => controller.session(key),
-  };
-}
-
-/** The id of a reason's runbook page: `StageFailed` → `stage-failed`. */
-function runbookPage(reason: string): string {
-  return reason.replace(/([a-z])([A-Z])/g, "$1-$2").toLowerCase();
-}
-
-function watchInventories(
-  cache: ResourceCache<KubeObject>,
-  {
-    inventories,
-    controller,
-  }: {
-    readonly inventories: { judge(shard: KubeObject, foreign: () => void): void };
-    readonly controller: StageSetController;
-  },
-): void {
-  cache.subscribe(({ object, namespace }) => {
-    const name = object.metadata.labels?.[inventoryStageSetLabel];
-    if (name !== undefined) inventories.judge(object, () => controller.onInventory({ namespace, name }));
-  });
-}
-
-/** Dependencies in watched namespaces come from what we know, others are read. */
-async function readDependency(
-  from: {
-    readonly client: KubeClient;
-    readonly stageSets: { get(namespace: string, name: string): KubeObject | undefined };
-    readonly config: Config;
-  },
-  key: StageSetKey,
-  { signal }: { readonly signal: AbortSignal },
-): Promise<DependencyView | undefined> {
-  const { namespaces } = from.config;
-  if (namespaces === undefined || namespaces.includes(key.namespace)) {
-    const known = from.stageSets.get(key.namespace, key.name);
-    return known === undefined ? undefined : dependencyView(known);
-  }
-  try {
-    return dependencyView(asKubeObject(await from.client.send(getRequest(stageSetResource, key), { signal })));
-  } catch (error) {
-    if (error instanceof KubeError) return undefined;
-    throw error;
-  }
-}
-
-function dependencyView(stageSet: KubeObject): DependencyView {
-  const status = statusOf(stageSet);
-  const own = stageSet.metadata.namespace ?? "";
-  const freeze = status.budgetFreeze;
-  return {
-    generation: stageSet.metadata.generation ?? 0,
-    observedGeneration: status.observedGeneration,
-    ready: readyCondition(status)?.status === "True",
-    version: status.version,
-    holdsRevision:
-      Object.keys(status.pendingUpdate?.revisions ?? {}).length > 0 || (freeze !== undefined && freeze.dryRun !== true),
-    dependsOn: asArray(at(stageSet, "spec", "dependsOn")).flatMap((dependency) => {
-      const name = asText(at(dependency, "name"));
-      return name === undefined ? [] : [{ namespace: asText(at(dependency, "namespace")) ?? own, name }];
-    }),
-  };
-}
-
-function countSharers(
-  cache: ResourceCache<KubeObject>,
-  { namespace, name, config }: { readonly namespace: string; readonly name: string; readonly config: Config },
-): number {
-  let count = 0;
-  for (const stageSet of cache.list()) {
-    if (stageSet.metadata.namespace !== namespace) continue;
-    const own = asText(at(stageSet, "spec", "serviceAccountName")) ?? config.defaultServiceAccount;
-    if (own === name) count++;
-  }
-  return count;
-}
-
-function isRecordedElsewhere(cache: ResourceCache<KubeObject>, key: StageSetKey, id: string): boolean {
-  return cache.list().some((shard) => {
-    const owner = shard.metadata.labels?.[inventoryStageSetLabel];
-    if (shard.metadata.namespace === key.namespace && owner === key.name) return false;
-    return asArray(at(shard, "spec", "entries")).some((entry) => at(entry, "id") === id);
-  });
 }
 
 function bindGate(
@@ -474,67 +309,7 @@ function bindGate(
   if (config.gate === undefined) return undefined;
   const logger = options.logger.with({ logger: "gate" });
   const handler = createGate({ view: options.gateView, requests: metrics.gateRequests, logger, clock });
-  return stack.use(bindPatiently({ address: config.gate, handler, when: options.when, clock, logger }));
+  return stack.use(
+    bindPatiently({ address: config.gate, handler, headers: gateHeaders, when: options.when, clock, logger }),
+  );
 }
-
-interface Leading {
-  readonly acquired: Promise<void>;
-  readonly lost: Promise<string>;
-  release(): Promise<void>;
-}
-
-/** Waits for the lease, if one is asked for. Without it this process alone writes. */
-function lead(options: {
-  readonly config: Config;
-  readonly cluster: LoadedCluster;
-  readonly client: KubeClient;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly logger: Logger;
-  readonly metrics: Metrics;
-  readonly leadership: { mayWrite: () => boolean };
-}): Leading {
-  const { config, leadership, metrics } = options;
-  const lost = Promise.withResolvers<string>();
-  if (!config.leaderElect) {
-    leadership.mayWrite = () => true;
-    return { acquired: Promise.resolve(), lost: lost.promise, release: () => Promise.resolve() };
-  }
-  const namespace = config.leaderElectionNamespace ?? options.cluster.namespace;
-  if (namespace === undefined)
-    throw new StartError("--leader-elect outside a cluster needs --leader-election-namespace");
-  const acquired = Promise.withResolvers<undefined>();
-  const abort = new AbortController();
-  metrics.leading.set({ name: leaseName }, 0);
-  const ended = runLease({
-    client: options.client,
-    namespace,
-    name: leaseName,
-    identity: `${hostname()}_${randomUUID()}`,
-    clock: options.clock,
-    random: options.random,
-    logger: options.logger,
-    onAcquired: (lease) => {
-      leadership.mayWrite = () => lease.held();
-      metrics.leading.set({ name: leaseName }, 1);
-      acquired.resolve(undefined);
-    },
-    onLost: (why) => {
-      leadership.mayWrite = () => false;
-      metrics.leading.set({ name: leaseName }, 0);
-      lost.resolve(why);
-    },
-    signal: abort.signal,
-  });
-  return {
-    acquired: acquired.promise,
-    lost: lost.promise,
-    async release() {
-      leadership.mayWrite = () => false;
-      abort.abort(new Error("stopping"));
-      await ended;
-    },
-  };
-}
-
-export type { SourceWatches };

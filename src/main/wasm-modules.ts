@@ -1,6 +1,5 @@
 import { access } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { celWasm, kustomizeWasm } from "../dev/tools.ts";
 
 /** Paths of the WebAssembly modules; each is looked for when it is first needed. */
 export interface WasmModules {
@@ -20,8 +19,8 @@ export function wasmModules(onProgress: (line: string) => void): WasmModules {
     };
   };
   return {
-    kustomize: find("kustomize.wasm", () => kustomizeWasm({ onProgress })),
-    cel: find("cel.wasm", () => celWasm({ onProgress })),
+    kustomize: find("kustomize.wasm", async () => (await import("../dev/tools.ts")).kustomizeWasm({ onProgress })),
+    cel: find("cel.wasm", async () => (await import("../dev/tools.ts")).celWasm({ onProgress })),
   };
 }
 

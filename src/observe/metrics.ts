@@ -1,12 +1,22 @@
-import { collectDefaultMetrics, Registry, type RegistryContentType } from "prom-client";
+import {
+  collectDefaultMetrics,
+  Counter as PromCounter,
+  Histogram as PromHistogram,
+  Registry,
+  type RegistryContentType,
+} from "prom-client";
+import { passFamilies, queueFamilies, type PassMetrics, type QueueMetrics } from "./runtime-families.ts";
+import { asArray, asText, at } from "../lib/json.ts";
 import type { Counter, Gauge, Histogram, MetricLabels } from "../lib/telemetry.ts";
 import { counter, gauge, histogram, scrapedGauge } from "./series.ts";
+import { webhookFamilies, type WebhookMetrics } from "./webhook-families.ts";
 
 /** Every family of spec 60 §6 that something in the process changes. */
 export interface Metrics {
   readonly reconciles: Counter;
   readonly stagesApplied: Counter;
   readonly driftCorrected: Counter;
+  readonly updateDeferred: Counter;
   readonly teardownForced: Counter;
   readonly inventorySkipped: Counter;
   readonly watchFailures: Counter;
@@ -17,35 +27,37 @@ export interface Metrics {
   readonly artifactBytes: Histogram;
   readonly leading: Gauge;
   readonly passes: PassMetrics;
+  readonly webhook: WebhookMetrics;
   /** Series of `stageset_stage_ready`, read at scrape time. */
   stageReady(read: () => Iterable<readonly [MetricLabels, number]>): void;
-  /** `workqueue_depth` and `controller_runtime_active_workers`, read at scrape time. */
-  queue(read: () => { readonly depth: number; readonly running: number }): void;
-  /** Drops every series of a StageSet that is gone, but for what tells of its end (spec 60 §6 a). */
+  readonly queue: QueueMetrics;
+  /** Drops every series of a StageSet that is gone, but for teardowns that were forced (spec 60 §6 a). */
   forget(namespace: string, name: string): void;
   forgetStage(namespace: string, name: string, stage: string): void;
+  /** What there is, for the reference. */
+  families(): readonly MetricFamily[];
   render(format: "prometheus" | "openmetrics"): Promise<{ readonly contentType: string; readonly body: string }>;
 }
 
-export interface PassMetrics {
-  readonly total: Counter;
-  readonly errors: Counter;
-  readonly terminalErrors: Counter;
-  readonly panics: Counter;
-  readonly seconds: Histogram;
+export interface MetricFamily {
+  readonly name: string;
+  readonly type: string;
+  readonly labels: readonly string[];
+  readonly help: string;
 }
 
 const secondsBuckets = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 900];
-const passBuckets = [
-  ...[0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1],
-  ...[1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 60, 120, 300, 600, 900],
-];
 const byteBuckets = [1e3, 1e4, 1e5, 1e6, 1e7, 6.4e7];
-
-type Families = Registry<RegistryContentType>;
 
 /** Label pairs of families that name StageSets differently for the sake of existing dashboards. */
 const stageSetLabels = ["namespace", "stageset", "stage"] as const;
+
+/** Why a finalizer may be dropped: values of `reason`. */
+export const dropReasons = ["timed_out", "permanent", "unauthorized"] as const;
+
+function dropKey({ namespace = "", name = "", reason = "" }: MetricLabels): string {
+  return `${namespace}/${name}/${reason}`;
+}
 
 export function createMetrics(build: {
   readonly version: string;
@@ -72,6 +84,11 @@ export function createMetrics(build: {
       help: "Objects created or changed by an apply at an unchanged revision",
       labels: [...named, "stage"],
     }),
+    updateDeferred: counter(registry, {
+      name: "stageset_update_deferred_total",
+      help: "Roll-outs that began to wait for an update window",
+      labels: named,
+    }),
     inventorySkipped: counter(registry, {
       name: "stageset_inventory_skipped_entries_total",
       help: "Inventory entries that could not be read",
@@ -83,11 +100,20 @@ export function createMetrics(build: {
       labels: [...named, "reason"],
     }),
   };
-  const teardownForced = counter(registry, {
+  const drops = counter(registry, {
     name: "stageset_teardown_force_drop_total",
     help: "Finalizers dropped although objects may remain",
     labels: [...named, "reason"],
   });
+  // Which of them count something: those stay when the StageSet is gone.
+  const dropped = new Set<string>();
+  const teardownForced: Counter = {
+    add(series, by = 1) {
+      if (by > 0) dropped.add(dropKey(series));
+      drops.add(series, by);
+    },
+    remove: (part) => drops.remove(part),
+  };
   const leading = gauge(registry, {
     name: "leader_election_master_status",
     help: "1 while this replica leads",
@@ -134,7 +160,9 @@ export function createMetrics(build: {
       labels: [],
       buckets: byteBuckets,
     }),
-    passes: passMetrics(registry),
+    passes: passFamilies(registry),
+    webhook: webhookFamilies(registry),
+    queue: queueFamilies(registry),
     stageReady: (read) =>
       scrapedGauge(
         registry,
@@ -145,15 +173,26 @@ export function createMetrics(build: {
         },
         read,
       ),
-    queue: (read) => queueMetrics(registry, read),
     forget(namespace, name) {
       for (const family of Object.values(families)) family.remove({ namespace, name });
       families.inventorySkipped.remove({ namespace, stageset: name });
+      for (const reason of dropReasons)
+        if (!dropped.has(dropKey({ namespace, name, reason }))) drops.remove({ namespace, name, reason });
     },
     forgetStage(namespace, name, stage) {
       families.stagesApplied.remove({ namespace, name, stage });
       families.driftCorrected.remove({ namespace, name, stage });
       families.inventorySkipped.remove({ namespace, stageset: name, stage });
+    },
+    families: () => {
+      // The library knows them, its types do not say so.
+      const known: readonly unknown[] = registry.getMetricsAsArray();
+      return known.map((metric) => ({
+        name: asText(at(metric, "name")) ?? "",
+        type: asText(at(metric, "type")) ?? kindOf(metric),
+        labels: asArray(at(metric, "labelNames")).flatMap((label) => asText(label) ?? []),
+        help: asText(at(metric, "help")) ?? "",
+      }));
     },
     render(format) {
       // The format is a state of the registry: one page at a time.
@@ -169,33 +208,6 @@ export function createMetrics(build: {
   };
 }
 
-function passMetrics(registry: Families): PassMetrics {
-  const family = (name: string, help: string, labels: readonly string[] = ["controller"]): Counter =>
-    counter(registry, { name: `controller_runtime_${name}`, help, labels });
-  return {
-    total: family("reconcile_total", "Passes by result", ["controller", "result"]),
-    errors: family("reconcile_errors_total", "Passes that ended in an error"),
-    terminalErrors: family("terminal_reconcile_errors_total", "Passes that ended in an error retrying cannot mend"),
-    panics: family("reconcile_panics_total", "Passes that ended in a bug"),
-    seconds: histogram(registry, {
-      name: "controller_runtime_reconcile_time_seconds",
-      help: "Duration of a pass",
-      labels: ["controller"],
-      buckets: passBuckets,
-    }),
-  };
-}
-
-function queueMetrics(registry: Families, read: () => { readonly depth: number; readonly running: number }): void {
-  const labels = { name: "stageset", controller: "stageset", priority: "" };
-  scrapedGauge(
-    registry,
-    { name: "workqueue_depth", help: "Passes that wait for a place", labels: ["name", "controller", "priority"] },
-    () => [[labels, read().depth]],
-  );
-  scrapedGauge(
-    registry,
-    { name: "controller_runtime_active_workers", help: "Passes under way", labels: ["controller"] },
-    () => [[{ controller: "stageset" }, read().running]],
-  );
+function kindOf(metric: unknown): string {
+  return metric instanceof PromHistogram ? "histogram" : metric instanceof PromCounter ? "counter" : "gauge";
 }

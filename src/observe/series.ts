@@ -79,20 +79,34 @@ function createSeriesIndex(): {
   add(series: MetricLabels): void;
   take(part: MetricLabels): readonly MetricLabels[];
 } {
-  const known = new Map<string, MetricLabels>();
+  // By StageSet where labels name one: series are dropped a StageSet at a time, and there are thousands of both.
+  const buckets = new Map<string, Map<string, MetricLabels>>();
   return {
     add(series) {
+      const name = bucketOf(series) ?? "";
+      const bucket = buckets.get(name) ?? new Map<string, MetricLabels>();
+      buckets.set(name, bucket);
       const key = JSON.stringify(series);
-      if (!known.has(key)) known.set(key, series);
+      if (!bucket.has(key)) bucket.set(key, series);
     },
     take(part) {
       const taken: MetricLabels[] = [];
-      for (const [key, series] of known) {
-        if (!Object.entries(part).every(([name, value]) => series[name] === value)) continue;
-        known.delete(key);
-        taken.push(series);
+      const name = bucketOf(part);
+      const candidates = name === undefined ? [...buckets] : [[name, buckets.get(name)] as const];
+      for (const [bucketName, bucket] of candidates) {
+        if (bucket === undefined) continue;
+        for (const [key, series] of bucket) {
+          if (!Object.entries(part).every(([label, value]) => series[label] === value)) continue;
+          bucket.delete(key);
+          taken.push(series);
+        }
+        if (bucket.size === 0) buckets.delete(bucketName);
       }
       return taken;
     },
   };
+}
+
+function bucketOf({ namespace, name }: MetricLabels): string | undefined {
+  return namespace === undefined || name === undefined ? undefined : `${namespace}/${name}`;
 }

@@ -9,6 +9,11 @@ export interface Turn<Cause> {
    * Between two steps: lets a group go first that waits and has nothing running. Resolves at once when none does.
    */
   breathe(): Promise<void>;
+  /**
+   * Waits for `work`, which does nothing but wait for an answer, without its place: others do something meanwhile. It
+   * keeps the place while {@link mostAway} times as many as there are places are away already.
+   */
+  away<Result>(work: () => Promise<Result>): Promise<Result>;
 }
 
 export interface QueueOptions<Cause> {
@@ -19,6 +24,18 @@ export interface QueueOptions<Cause> {
   readonly groupOf: (key: string) => string;
   /** Runs one pass; it must not throw. */
   readonly run: (turn: Turn<Cause>) => Promise<void>;
+  /** Told of what happens, for metrics. */
+  readonly meter?: QueueMeter | undefined;
+}
+
+/** What a queue tells of its keys; each call returns at once. */
+export interface QueueMeter {
+  /** A key became due. */
+  added(): void;
+  /** A pass got its place after `waitedMs`. */
+  started(waitedMs: number): void;
+  /** A pass ended after `ranMs`. */
+  ended(ranMs: number): void;
 }
 
 /**
@@ -35,9 +52,14 @@ export interface Queue<Cause> {
   readonly running: number;
   /** Passes that are due and have no place. */
   readonly depth: number;
+  /** Milliseconds for which each pass under way has been running. */
+  readonly runningMs: () => readonly number[];
   /** No new pass starts; resolves when those under way have ended. */
   stop(): Promise<void>;
 }
+
+/** Passes that may be away, per place: each holds what it has read and built. */
+const mostAway = 3;
 
 /** Events of one key closer together than this become one pass (spec 20 §1). */
 const mergeMs = 100;
@@ -55,6 +77,8 @@ interface Entry<Cause> {
   startedAt: number;
   /** A pass that let another group go first waits to go on. */
   resume: (() => void) | undefined;
+  /** When it became due, monotonic ms. */
+  dueAt: number;
 }
 
 export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
@@ -65,6 +89,7 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
   const runningByGroup = new Map<string, number>();
   const ended = new Set<Promise<void>>();
   let running = 0;
+  let away = 0;
   let stopped = false;
 
   const entryOf = (key: string): Entry<Cause> => {
@@ -79,6 +104,7 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
       timer: undefined,
       startedAt: -Infinity,
       resume: undefined,
+      dueAt: 0,
     };
     entries.set(key, fresh);
     return fresh;
@@ -99,6 +125,10 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
   const makeReady = (entry: Entry<Cause>): void => {
     clearTimer(entry);
     entry.state = "ready";
+    if (entry.resume === undefined) {
+      entry.dueAt = clock.monotonic();
+      options.meter?.added();
+    }
     const members = ready.get(entry.group) ?? new Set();
     members.add(entry);
     ready.set(entry.group, members);
@@ -117,14 +147,17 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
     }
     return best;
   };
+  const takeBack = (entry: Entry<Cause>): void => {
+    running++;
+    runningByGroup.set(entry.group, (runningByGroup.get(entry.group) ?? 0) + 1);
+  };
   const take = (entry: Entry<Cause>): void => {
     const members = ready.get(entry.group);
     members?.delete(entry);
     ready.delete(entry.group);
     if (members !== undefined && members.size > 0) ready.set(entry.group, members);
     entry.state = "running";
-    running++;
-    runningByGroup.set(entry.group, (runningByGroup.get(entry.group) ?? 0) + 1);
+    takeBack(entry);
   };
   const giveBack = (entry: Entry<Cause>): void => {
     running--;
@@ -149,8 +182,16 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
     entry.causes = new Set();
     entry.dirty = false;
     entry.startedAt = clock.monotonic();
-    const done = options.run({ key: entry.key, causes, breathe: () => breathe(entry) }).finally(() => {
+    options.meter?.started(entry.startedAt - entry.dueAt);
+    const turn: Turn<Cause> = {
+      key: entry.key,
+      causes,
+      breathe: () => breathe(entry),
+      away: (work) => goAway(entry, work),
+    };
+    const done = options.run(turn).finally(() => {
       ended.delete(done);
+      options.meter?.ended(clock.monotonic() - entry.startedAt);
       giveBack(entry);
       entry.state = entry.timer === undefined ? "idle" : "waiting";
       if (entry.dirty && !stopped) schedule(entry, false);
@@ -159,12 +200,39 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
     });
     ended.add(done);
   };
+  const comeBack = async (entry: Entry<Cause>): Promise<void> => {
+    // A pass that ends with the queue needs no place to see that.
+    if (stopped) takeBack(entry);
+    else
+      await new Promise<void>((resolve) => {
+        entry.resume = resolve;
+        makeReady(entry);
+      });
+  };
+  const goAway = async <Result>(entry: Entry<Cause>, work: () => Promise<Result>): Promise<Result> => {
+    if (stopped || away >= mostAway * concurrency) return work();
+    away++;
+    giveBack(entry);
+    dispatch();
+    try {
+      return await work();
+    } finally {
+      away--;
+      await comeBack(entry);
+    }
+  };
   const breathe = (entry: Entry<Cause>): Promise<void> => {
     const starving = [...ready].some(([group]) => group !== entry.group && (runningByGroup.get(group) ?? 0) === 0);
     if (stopped || running < concurrency || !starving) return Promise.resolve();
     return new Promise((resolve) => {
       entry.resume = resolve;
       giveBack(entry);
+      // Others of its group that were ready before must not take the place it makes.
+      const members = ready.get(entry.group);
+      if (members !== undefined) {
+        ready.delete(entry.group);
+        ready.set(entry.group, members);
+      }
       makeReady(entry);
     });
   };
@@ -205,6 +273,10 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
     get running() {
       return running;
     },
+    runningMs: () =>
+      [...entries.values()]
+        .filter((entry) => entry.state === "running")
+        .map((entry) => clock.monotonic() - entry.startedAt),
     get depth() {
       let count = 0;
       for (const members of ready.values()) count += members.size;
@@ -220,8 +292,7 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
         ready.get(entry.group)?.delete(entry);
         entry.resume = undefined;
         entry.state = "running";
-        running++;
-        runningByGroup.set(entry.group, (runningByGroup.get(entry.group) ?? 0) + 1);
+        takeBack(entry);
         resume();
       }
       while (ended.size > 0) await Promise.all(ended);

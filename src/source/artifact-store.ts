@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { linkSignals, Shutdown, type LinkedSignal } from "../lib/abort.ts";
 import { abortable } from "../lib/abortable.ts";
@@ -19,7 +19,18 @@ export interface OpenArtifact extends AsyncDisposable {
   readonly digest: string;
 }
 
-/** Artifacts by digest. Disposing ends what is under way and removes every file. */
+/** For whom an artifact is opened. */
+export interface Opening {
+  readonly signal: AbortSignal;
+  /** Namespace of the StageSet. */
+  readonly tenant: string;
+}
+
+/**
+ * Artifacts by digest, kept once however many use them. To know a digest gives nobody the content: a tenant is handed
+ * what is kept only if it had it before, or names a URL that it came from and would be fetched from now. Disposing ends
+ * what is under way and removes every file.
+ */
 export interface ArtifactStore extends AsyncDisposable {
   /**
    * The artifact with this digest: kept from before, else downloaded, verified and unpacked. Concurrent calls share a
@@ -28,16 +39,13 @@ export interface ArtifactStore extends AsyncDisposable {
    * @throws {SourceError}
    * @throws the signal's reason, when aborted
    */
-  open(
-    artifact: { readonly url: string; readonly digest: string },
-    o: { readonly signal: AbortSignal },
-  ): Promise<OpenArtifact>;
+  open(artifact: { readonly url: string; readonly digest: string }, o: Opening): Promise<OpenArtifact>;
   /**
-   * The same without asking anyone; undefined when it is not kept.
+   * The same without asking anyone; undefined when it is not kept, or not known to have been this tenant's.
    *
    * @throws {SourceError} `Malformed`, when that is no digest
    */
-  openKept(digest: string, o: { readonly signal: AbortSignal }): Promise<OpenArtifact | undefined>;
+  openKept(digest: string, o: Opening): Promise<OpenArtifact | undefined>;
 }
 
 export interface ArtifactStoreOptions {
@@ -49,6 +57,8 @@ export interface ArtifactStoreOptions {
   readonly maxKeptBytes?: number;
   /** How many artifacts nobody has open; default 256. */
   readonly maxKept?: number;
+  /** Told of each artifact that was fetched: its compressed size. */
+  readonly onFetched?: (bytes: number) => void;
   /** Default: those of spec 50 §6. */
   readonly caps?: ArtifactCaps;
 }
@@ -57,8 +67,14 @@ interface Kept {
   readonly digest: string;
   readonly root: string;
   readonly diskBytes: number;
+  /** Where it was downloaded from, and who had it; the latest {@link mostNames} of each. */
+  readonly urls: Set<string>;
+  readonly tenants: Set<string>;
   users: number;
 }
+
+/** Of one artifact; past it, what was remembered longest ago costs a download. */
+const mostNames = 1_000;
 
 interface Fetching {
   readonly done: Promise<Kept>;
@@ -95,28 +111,29 @@ class Store implements ArtifactStore {
 
   async open(
     { url, digest: text }: { readonly url: string; readonly digest: string },
-    { signal }: { readonly signal: AbortSignal },
+    { signal, tenant }: Opening,
   ): Promise<OpenArtifact> {
     signal.throwIfAborted();
     this.#closing.signal.throwIfAborted();
     const digest = parseDigest(text);
     const before = this.#kept.get(digest.text);
-    if (before !== undefined) return this.#handOut(before);
+    if (before !== undefined && (before.urls.has(url) || before.tenants.has(tenant)))
+      return this.#handOut(before, tenant);
     // By URL too: a URL that fails must not fail those who name the digest with a good one.
     const key = `${digest.text} ${url}`;
     const shared = this.#fetching.get(key) ?? this.#start(url, digest, key);
     shared.waiters++;
     try {
-      return this.#handOut(await abortable(shared.done, signal));
+      return this.#handOut(await abortable(shared.done, signal), tenant);
     } finally {
       await this.#leave(shared, key);
     }
   }
 
-  openKept(text: string): Promise<OpenArtifact | undefined> {
+  openKept(text: string, { tenant }: Opening): Promise<OpenArtifact | undefined> {
     return Promise.try(() => {
       const entry = this.#kept.get(parseDigest(text).text);
-      return entry === undefined ? undefined : this.#handOut(entry);
+      return entry?.tenants.has(tenant) === true ? this.#handOut(entry, tenant) : undefined;
     });
   }
 
@@ -162,11 +179,20 @@ class Store implements ArtifactStore {
     const packed = `${place}.tar.gz`;
     try {
       await download({ url, digest, path: packed, maxBytes: caps.bodyBytes }, { fetch, clock, signal });
+      this.#options.onFetched?.((await stat(packed)).size);
       using _place = await this.#unpacking.acquire(signal);
       await mkdir(place, { mode: 0o700 });
       const { diskBytes } = await unpack(packed, { root: place, caps, signal });
       const before = this.#kept.get(digest.text);
-      const entry = before ?? { digest: digest.text, root: place, diskBytes, users: 0 };
+      const entry = before ?? {
+        digest: digest.text,
+        root: place,
+        diskBytes,
+        urls: new Set(),
+        tenants: new Set(),
+        users: 0,
+      };
+      addLatest(entry.urls, url);
       // In use before anything is waited for: it must not be dropped meanwhile.
       entry.users++;
       if (before === undefined) this.#kept.set(digest.text, entry);
@@ -190,8 +216,9 @@ class Store implements ArtifactStore {
     }
   }
 
-  #handOut(entry: Kept): OpenArtifact {
+  #handOut(entry: Kept, tenant: string): OpenArtifact {
     entry.users++;
+    addLatest(entry.tenants, tenant);
     this.#kept.delete(entry.digest);
     this.#kept.set(entry.digest, entry);
     let open = true;
@@ -222,6 +249,13 @@ class Store implements ArtifactStore {
     for (const { digest } of gone) this.#kept.delete(digest);
     await Promise.all(gone.map(({ root }) => remove(root)));
   }
+}
+
+function addLatest(names: Set<string>, name: string): void {
+  names.delete(name);
+  names.add(name);
+  const oldest = names.values().next().value;
+  if (names.size > mostNames && oldest !== undefined) names.delete(oldest);
 }
 
 class Abandoned extends Error {

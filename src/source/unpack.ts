@@ -1,4 +1,4 @@
-import { createReadStream } from "node:fs";
+import { createReadStream, mkdirSync, writeFileSync } from "node:fs";
 import { mkdir, open, stat, writeFile, type FileHandle } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
@@ -12,6 +12,16 @@ import { createTarParser, type TarPart } from "./tar-parser.ts";
 /** Files up to this size are written while the next entries are read. */
 const smallFileBytes = 64 * 1024;
 const smallFilesAtOnce = 16;
+/**
+ * So many entries are written without leaving the thread: the way to the pool and back costs more than the call, and
+ * most artifacts are no larger. The rest must not hold up the event loop.
+ */
+const fewEntries = 64;
+/**
+ * Larger archives are read twice, the first time only to hold them against the caps: a hostile one would otherwise have
+ * 100,000 files written before it is refused, and whatever else waits for the disk would wait for them.
+ */
+const trustedPackedBytes = 16 * 1024;
 const blockBytes = 4096;
 
 /** What unpacking left on disk. */
@@ -32,7 +42,33 @@ export async function unpack(
   packed: string,
   { root, caps, signal }: { readonly root: string; readonly caps: ArtifactCaps; readonly signal: AbortSignal },
 ): Promise<Unpacked> {
-  await using files = new Files(root, caps);
+  try {
+    // An inflater takes nothing for an archive of nothing.
+    const { size } = await stat(packed);
+    if (size === 0) throw new SourceError("Malformed", "the content is empty");
+    if (size > trustedPackedBytes) {
+      const census = createCensus(caps);
+      await read(packed, { caps, signal }, (part) => {
+        if (part.kind === "entry") census.take(part);
+      });
+    }
+    await using files = new Files(root, caps);
+    await read(packed, { caps, signal }, (part) => files.take(part));
+    await files.settle();
+    return { diskBytes: files.diskBytes };
+  } catch (error) {
+    if (signal.aborted) throw abortReason(signal);
+    if (error instanceof Error && "code" in error && String(error.code).startsWith("Z_"))
+      throw new SourceError("Malformed", "the content is not gzip, or it is cut", { cause: error });
+    throw error;
+  }
+}
+
+async function read(
+  packed: string,
+  { caps, signal }: { readonly caps: ArtifactCaps; readonly signal: AbortSignal },
+  take: (part: TarPart) => Promise<void> | void,
+): Promise<void> {
   const consume = async (inflated: AsyncIterable<unknown>): Promise<void> => {
     const parser = createTarParser();
     let inflatedBytes = 0;
@@ -41,22 +77,47 @@ export async function unpack(
       inflatedBytes += chunk.length;
       if (inflatedBytes > caps.inflatedBytes)
         throw new SourceError("TooLarge", `the archive inflates to more than ${caps.inflatedBytes} bytes`);
-      for (const part of parser.push(chunk)) await files.take(part);
+      for (const part of parser.push(chunk)) {
+        const taken = take(part);
+        if (taken !== undefined) await taken;
+      }
     }
     parser.end();
-    await files.settle();
   };
-  try {
-    // An inflater takes nothing for an archive of nothing.
-    if ((await stat(packed)).size === 0) throw new SourceError("Malformed", "the content is empty");
-    await pipeline(createReadStream(packed), createGunzip(), consume, { signal });
-    return { diskBytes: files.diskBytes };
-  } catch (error) {
-    if (signal.aborted) throw abortReason(signal);
-    if (error instanceof Error && "code" in error && String(error.code).startsWith("Z_"))
-      throw new SourceError("Malformed", "the content is not gzip, or it is cut", { cause: error });
-    throw error;
-  }
+  await pipeline(createReadStream(packed), createGunzip(), consume, { signal });
+}
+
+type Entry = Extract<TarPart, { kind: "entry" }>;
+
+/** The entries of an archive so far, held against the caps. */
+interface Census {
+  /** How many there were. */
+  readonly entries: number;
+  /** @throws {SourceError} `TooLarge` or `Malformed` */
+  take(entry: Entry): { readonly path: string; readonly fresh: ReturnType<EntryNames["take"]> };
+}
+
+function createCensus(caps: ArtifactCaps): Census {
+  const names = createEntryNames(caps);
+  let entries = 0;
+  let keptBytes = 0;
+  return {
+    get entries() {
+      return entries;
+    },
+    take({ name, entry, sizeBytes }) {
+      if (++entries > caps.entries) throw new SourceError("TooLarge", `there are more than ${caps.entries} entries`);
+      const path = normalName(name, caps);
+      if (sizeBytes > caps.entryBytes)
+        throw new SourceError("TooLarge", `entry ${quotedName(name)} is larger than ${caps.entryBytes} bytes`);
+      const fresh = names.take(path, entry);
+      // What is declared is what is read: the parser gives a body exactly its size.
+      if (entry === "file") keptBytes += sizeBytes;
+      if (keptBytes > caps.keptBytes)
+        throw new SourceError("TooLarge", `the files are larger than ${caps.keptBytes} bytes in all`);
+      return { path, fresh };
+    },
+  };
 }
 
 /** What is written to at the moment. */
@@ -69,19 +130,15 @@ type Open =
 class Files implements AsyncDisposable {
   diskBytes = 0;
   readonly #root: Buffer;
-  readonly #caps: ArtifactCaps;
-  readonly #names: EntryNames;
+  readonly #census: Census;
   readonly #writing = new Set<Promise<void>>();
   readonly #places = createSemaphore(smallFilesAtOnce);
   #open: Open = { kind: "none" };
-  #entries = 0;
-  #keptBytes = 0;
   #failure: { readonly error: unknown } | undefined;
 
   constructor(root: string, caps: ArtifactCaps) {
     this.#root = Buffer.from(`${root}/`);
-    this.#caps = caps;
-    this.#names = createEntryNames(caps);
+    this.#census = createCensus(caps);
   }
 
   async take(part: TarPart): Promise<void> {
@@ -100,23 +157,17 @@ class Files implements AsyncDisposable {
     if (this.#open.kind === "big") await this.#open.file.close();
   }
 
-  async #begin({ name, entry, sizeBytes }: Extract<TarPart, { kind: "entry" }>): Promise<void> {
-    const { entries, entryBytes, keptBytes } = this.#caps;
-    if (++this.#entries > entries) throw new SourceError("TooLarge", `there are more than ${entries} entries`);
-    const path = normalName(name, this.#caps);
-    if (sizeBytes > entryBytes)
-      throw new SourceError("TooLarge", `entry ${quotedName(name)} is larger than ${entryBytes} bytes`);
-    const fresh = this.#names.take(path, entry);
+  async #begin(found: Entry): Promise<void> {
+    const { entry, sizeBytes } = found;
+    const { path, fresh } = this.#census.take(found);
     if (entry === "other") return;
     if (fresh !== undefined) {
-      await mkdir(this.#onDisk(fresh.folder), { recursive: true, mode: 0o700 });
+      const made = { recursive: true, mode: 0o700 } as const;
+      if (this.#census.entries <= fewEntries) mkdirSync(this.#onDisk(fresh.folder), made);
+      else await mkdir(this.#onDisk(fresh.folder), made);
       this.diskBytes += fresh.levels * blockBytes;
     }
     if (entry === "folder") return;
-    // What is declared is what is read: the parser gives a body exactly its size.
-    this.#keptBytes += sizeBytes;
-    if (this.#keptBytes > keptBytes)
-      throw new SourceError("TooLarge", `the files are larger than ${keptBytes} bytes in all`);
     this.diskBytes += Math.max(1, Math.ceil(sizeBytes / blockBytes)) * blockBytes;
     if (sizeBytes > smallFileBytes) {
       const file = await open(this.#onDisk(path), "wx", 0o400);
@@ -145,6 +196,10 @@ class Files implements AsyncDisposable {
   }
 
   async #write(path: string, bytes: Buffer): Promise<void> {
+    if (this.#census.entries <= fewEntries) {
+      writeFileSync(this.#onDisk(path), bytes, { flag: "wx", mode: 0o400 });
+      return;
+    }
     const place = await this.#places.acquire();
     const write = async (): Promise<void> => {
       try {

@@ -1,6 +1,8 @@
 import { execFile } from "node:child_process";
+import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { freePort } from "../../src/dev/free-port.ts";
 import { publishArtifact, startArtifactServer, type ArtifactServer } from "../support/artifacts.ts";
 import { allRules, createServiceAccount, testCluster, uniqueNamespace } from "../support/cluster.ts";
 import {
@@ -83,7 +85,16 @@ describe("stagesetctl gate", () => {
   });
 
   test("exit 1 when it is closed, at another revision, and when waiting ended closed", async () => {
-    expect(await gate("--revision", "v2")).toMatchObject({ code: 1, stderr: "" });
+    expect(await gate("--revision", "v2")).toEqual({
+      code: 1,
+      stdout: `stage ${namespace}/app/only is Ready at v1, not at v2\n`,
+      stderr: "",
+    });
+    expect(JSON.parse((await gate("--revision", "v2", "-o", "json")).stdout)).toMatchObject({
+      ready: false,
+      revision: "v1",
+      reason: "RevisionPending",
+    });
     expect(await run("gate", "nobody", "-n", namespace, "--stage", "only")).toMatchObject({
       code: 1,
       stdout: `stage ${namespace}/nobody/only is not ready: NotFound\n`,
@@ -98,11 +109,69 @@ describe("stagesetctl gate", () => {
     expect(await waiting).toMatchObject({ code: 0 });
   });
 
-  test("exit 3 when it cannot be told, 2 when the command line is wrong", async () => {
-    expect(await gate("--url", "http://127.0.0.1:1")).toMatchObject({ code: 3, stdout: "" });
-    expect(await gate("--kubeconfig", "/nonexistent")).toMatchObject({ code: 3, stdout: "" });
-    for (const args of [["--timeout", "5 minutes"], ["-o", "yaml"], ["--url", "gopher://x"], ["--bogus"]])
-      expect(await gate(...args)).toMatchObject({ code: 2, stdout: "" });
-    expect(await run("gate", "app")).toMatchObject({ code: 2 });
+  test("waiting outlasts a gate that cannot be reached or does not know yet, and ends with 3 if it never does", async () => {
+    let asked = 0;
+    const port = await freePort();
+    const waiting = gate("--url", `http://127.0.0.1:${port}`, "--wait", "--timeout", "30s");
+    expect(await gate("--url", "http://127.0.0.1:1", "--wait", "--timeout", "1s")).toMatchObject({
+      code: 3,
+      stdout: "",
+    });
+    const late = createServer((_request, response) => {
+      response.statusCode = asked++ === 0 ? 503 : 200;
+      response.end(JSON.stringify({ ready: asked > 1, reason: "Ready", phase: "Ready", revision: "v1" }));
+    });
+    await new Promise<void>((resolve) => late.listen(port, "127.0.0.1", resolve));
+    expect(await waiting).toMatchObject({ code: 0, stderr: "" });
+    late.closeAllConnections();
+    late.close();
+  });
+
+  test("waiting ends in time though the gate never answers", async () => {
+    const silent = createServer(() => undefined);
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const address = silent.address();
+    const url = `http://127.0.0.1:${typeof address === "object" ? (address?.port ?? 0) : 0}`;
+    const began = performance.now();
+    const ran = await gate("--url", url, "--wait", "--timeout", "500ms");
+    expect(ran).toMatchObject({ code: 3, stdout: "", stderr: expect.stringContaining("took longer than") as string });
+    expect(performance.now() - began).toBeLessThan(8_000);
+    silent.closeAllConnections();
+    silent.close();
+  });
+
+  test("exit 3 when it cannot be told, and why", async () => {
+    const why = [
+      [["--url", `http://127.0.0.1:${await freePort()}`], "ECONNREFUSED"],
+      [["--url", cluster.server.replace("https:", "http:")], "the answer is not that of a gate"],
+      [["--kubeconfig", "/nonexistent"], "/nonexistent"],
+      [["--context", "nobody"], '"nobody"'],
+    ] as const;
+    const runs = why.map(async ([args, reason]) => {
+      expect(await gate(...args)).toMatchObject({
+        code: 3,
+        stdout: "",
+        stderr: expect.stringContaining(reason) as string,
+      });
+    });
+    await Promise.all(runs);
+  });
+
+  test("exit 2 when the command line is wrong, before anything is asked", async () => {
+    const wrong = [
+      ["--timeout", "5 minutes"],
+      ["-o", "yaml"],
+      ["--url", "http://user:secret@x"],
+      ["--url", "http://x/gate/a/b/c"],
+      ["--revision", ""],
+    ].map((args) => gate(...args));
+    const names = [
+      ["gate", "app"],
+      ["gate", "a/b", "--stage", "s"],
+    ];
+    for (const ran of await Promise.all([...wrong, ...names.map((args) => run(...args))])) {
+      expect(ran).toMatchObject({ code: 2, stdout: "" });
+      expect(ran.stderr).toMatch(/^Error: .*\nsee --help\n$/s);
+    }
   });
 });

@@ -57,6 +57,16 @@ describe("pins of a run", () => {
     expect(at(stageStatus(fixed, "only"), "appliedRevision")).toBe(fix.revision);
   });
 
+  test("[20.8] a fix published while the stage still verifies is taken when it is parked", async () => {
+    await scene.publish("verifying", { "a.yaml": deployment("verifying", { pods: { neverReady: "true" } }) });
+    const spec = { timeout: "2s", interval: "10m", retryInterval: "5m" };
+    await scene.release("verifying", [stageOf("only", "verifying")], spec);
+    await eventually(async () => at(stageStatus(await scene.get("verifying"), "only"), "phase") === "Verifying");
+    const fix = await scene.publish("verifying", { "a.yaml": deployment("verifying", { image: "fixed" }) });
+    const fixed = await untilReady(cluster, { namespace: scene.namespace, name: "verifying" });
+    expect(at(stageStatus(fixed, "only"), "appliedRevision")).toBe(fix.revision);
+  });
+
   describe("[20.9] given stage 3 has no usable artifact, nothing of the stages before it is applied", () => {
     const broken = [
       {
@@ -120,5 +130,31 @@ describe("pins of a run", () => {
     expect(messageOf(stageSet)).toContain(`${namespace}/late`);
     expect(await scene.object("late")).toMatchObject({ data: { k: "1" } });
     expect(await scene.object("late-2")).toBeUndefined();
+  });
+
+  test("values that an earlier stage changes are read again in the later stage's turn", async () => {
+    const { namespace } = scene;
+    const publish = (word: string) =>
+      scene.publish("again", {
+        "vars/a.yaml": configMap("again-vars", { WORD: word }),
+        "app/a.yaml": configMap("again", { revision: word, word: "${WORD}" }),
+      });
+    const postBuild = { substituteFrom: [{ kind: "ConfigMap", name: "again-vars" }] };
+    await publish("one");
+    const stages = [stageOf("vars", "again"), { ...stageOf("app", "again"), postBuild }];
+    await scene.release(
+      "again",
+      stages.map((stage) => ({ ...stage, path: stage.name })),
+    );
+    await untilReady(cluster, { namespace, name: "again" });
+    using history = follow(cluster, { apiVersion: "v1", kind: "ConfigMap", namespace, name: "again" });
+    await publish("two");
+    await eventually(() => history.states.some((state) => at(state, "data", "revision") === "two"));
+    await untilReady(cluster, { namespace, name: "again" });
+    const seen = history.states.map(
+      (state) => `${String(at(state, "data", "revision"))} ${String(at(state, "data", "word"))}`,
+    );
+    expect(seen).not.toContain("two one");
+    expect(seen.at(-1)).toBe("two two");
   });
 });

@@ -26,7 +26,7 @@ const analysis = (...checks: readonly Fields[]): Fields => promotion({ analysis:
 const window = (change: Fields): Fields => all({ updateWindows: [{ type: "Allow", ...change }] });
 const recurring = { schedule: "0 8 * * *", duration: "1h" };
 const from = "2026-01-01T00:00:00Z";
-const to = "2026-01-02T00:00:00Z";
+const to = "2099-01-02T00:00:00Z";
 const expression = (change: Fields): Fields =>
   one({ readyChecks: { exprs: [{ apiVersion: "v1", kind: "ConfigMap", ...change }] } });
 const pre = "spec.stages[0].actions.pre[0]";
@@ -164,4 +164,32 @@ export const schemaRows: readonly InvalidRow[] = [
   ["V31", all({ onTimeout: "hold" }), "spec.onTimeout"],
   ["V31", all({ windowScope: "None" }), "spec.windowScope"],
   ["V31", one({ conflictPolicy: { default: "Ignore" } }), "spec.stages[0].conflictPolicy.default"],
+];
+
+/** Specs that are odd but valid: what is told of them as a warning. For a controller with `--no-cross-namespace-refs`. */
+export const warningRows: readonly InvalidRow[] = [
+  ["V2", all({ timeout: "-1s" }), "spec.timeout"],
+  ["V8", one({ sourceRef: { name: "app", namespace: "elsewhere" } }), "spec.stages[0].sourceRef.namespace"],
+  ["V8", all({ dependsOn: [{ name: "a", namespace: "elsewhere" }] }), "spec.dependsOn[0].namespace"],
+  ["V9", all({ dependsOn: [{ name: "a" }, { name: "a" }] }), "spec.dependsOn[1]"],
+  ["V12", action({ http: { url: "https://example.org" } }), `${pre}.http.url`],
+  ["V12", action({ http: { url: "http://prometheus", body: "x", bodyFrom: { name: "s", key: "k" } } }), `${pre}.http`],
+  ["V13", action({ wait: {} }), `${pre}.wait`],
+  ["V13", action({ wait: { duration: "1s", expr: "true", target } }), `${pre}.wait`],
+  ["V18", one({ migrationAnchor: "web" }), "spec.stages[0].migrationAnchor"],
+  [
+    "V25",
+    promotion({ soak: "1h", fastTrack: { source: prometheus, max: "1", after: "1h" } }),
+    "spec.stages[0].promotion.fastTrack.after",
+  ],
+  ["V27", all({ onTimeout: "Rollback" }), "spec.onTimeout"],
+  ["V28", expression({}), "spec.stages[0].readyChecks.exprs[0]"],
+  ["V29", window({ schedule: "0 0 31 4 *", duration: "1h" }), "spec.updateWindows[0].schedule"],
+  ["V29", window({ from, to, timeZone: "UTC" }), "spec.updateWindows[0].timeZone"],
+  ["V30", one({ force: true, conflictPolicy: {} }), "spec.stages[0].force"],
+  [
+    "V30",
+    one({ conflictPolicy: { rules: [{ target: { kind: "PersistentVolumeClaim" }, action: "Recreate" }] } }),
+    "spec.stages[0].conflictPolicy.rules[0]",
+  ],
 ];

@@ -266,7 +266,9 @@ describe("teardown that is refused", () => {
   test("[20.44] the objects without a namespace go with the namespace of their release", async () => {
     const namespace = await uniqueNamespace(cluster);
     await using server = await startArtifactServer();
-    await using _controller = await startTestController(cluster, { namespaces: [namespace] });
+    // A ServiceAccount of the namespace would go with it: this release is the controller's own.
+    const options = { namespaces: [namespace], token: cluster.adminToken };
+    await using _controller = await startTestController(cluster, options);
     const role = `apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: { name: of-${namespace} }\nrules: []\n`;
     const files = { "a.yaml": configMap("inside"), "b.yaml": role };
     await publishArtifact(cluster, { server, namespace, name: "wide", files });

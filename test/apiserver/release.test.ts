@@ -1,5 +1,6 @@
 import { beforeAll, afterAll, describe, expect, test } from "vitest";
-import { asArray, at } from "../../src/lib/json.ts";
+import { asArray, asText, at } from "../../src/lib/json.ts";
+import type { KubeObject } from "../../src/lib/kube-object.ts";
 import { publishArtifact, startArtifactServer, type ArtifactServer } from "../support/artifacts.ts";
 import { allRules, createServiceAccount, eventually, testCluster, uniqueNamespace } from "../support/cluster.ts";
 import {
@@ -11,6 +12,8 @@ import {
   untilReady,
   type TestController,
 } from "../support/controller.ts";
+import { deployment } from "../support/manifests.ts";
+import { deploymentKind, follow } from "../support/scene.ts";
 
 const cluster = testCluster();
 const { admin } = cluster;
@@ -59,7 +62,18 @@ describe("a release", () => {
   });
 
   test("[20.1] stage 2 is created after stage 1 was Ready; labels, field manager and condition are as promised", async () => {
-    await publishArtifact(cluster, { server, namespace, name: "one", files: { "a.yaml": configMap("first") } });
+    using history = follow(cluster, {
+      apiVersion: "stages.metio.wtf/v1",
+      kind: "StageSet",
+      namespace,
+      name: "ordered",
+    });
+    await publishArtifact(cluster, {
+      server,
+      namespace,
+      name: "one",
+      files: { "a.yaml": configMap("first"), "b.yaml": deployment("first", { pods: { readyAfter: "2s" } }) },
+    });
     await publishArtifact(cluster, { server, namespace, name: "two", files: { "a.yaml": configMap("second") } });
     await createStageSet(cluster, {
       namespace,
@@ -86,7 +100,14 @@ describe("a release", () => {
       ]);
       expect(object?.metadata.managedFields?.map((entry) => entry.manager)).toEqual(["stageset-controller"]);
     }
-    expect(Number(second?.metadata.resourceVersion)).toBeGreaterThan(Number(first?.metadata.resourceVersion));
+    // The object was written once, so its version is that of its creation; versions of all kinds count together.
+    const isReady = (state: KubeObject): boolean => at(stageStatus(state, "first"), "phase") === "Ready";
+    const readyState = await eventually(() => history.states.find(isReady));
+    expect(Number(second?.metadata.resourceVersion)).toBeGreaterThan(Number(readyState.metadata.resourceVersion));
+    const deployed = await admin.get({ ...deploymentKind, metadata: { name: "first", namespace } });
+    const created = Date.parse(asText(second?.metadata["creationTimestamp"]) ?? "");
+    const available = asArray(at(deployed, "status", "conditions")).find((each) => at(each, "type") === "Available");
+    expect(created).toBeGreaterThanOrEqual(Date.parse(asText(at(available, "lastTransitionTime")) ?? ""));
     expect(asArray(at(stageSet, "status", "stages")).map((stage) => at(stage, "phase"))).toEqual(["Ready", "Ready"]);
   });
 

@@ -1,4 +1,5 @@
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
@@ -7,10 +8,11 @@ import { systemClock } from "../../src/lib/clock.ts";
 import { createGuardedFetch } from "../../src/outbound/guard.ts";
 import { createArtifactStore, type ArtifactStore } from "../../src/source/artifact-store.ts";
 import { artifactCaps, type ArtifactCaps } from "../../src/source/caps.ts";
+import { unpack } from "../../src/source/unpack.ts";
 import { sha256, startArtifactServer, type ArtifactServer } from "../support/artifacts.ts";
 import { paxRecord, rawEntry, rawTar, rawTarGz, type RawEntry } from "./artifact-archive.ts";
 
-const never = new AbortController().signal;
+const never = { signal: new AbortController().signal, tenant: "team" } as const;
 const mebibyte = 1024 * 1024;
 
 interface World {
@@ -39,7 +41,7 @@ async function startWorld(caps: Partial<ArtifactCaps> = {}): Promise<World> {
 async function outcomeOf({ server, store }: World, body: Buffer): Promise<unknown> {
   server.serve("/a", body);
   try {
-    await using opened = await store.open({ url: `${server.url}/a`, digest: sha256(body) }, { signal: never });
+    await using opened = await store.open({ url: `${server.url}/a`, digest: sha256(body) }, never);
     const names = await readdir(opened.root, { recursive: true, withFileTypes: true });
     const files = names.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
     const contents = await Promise.all(
@@ -95,7 +97,7 @@ describe("a value at a cap passes, one more does not", () => {
     const { server, store } = await startWorld();
     server.serve("/a", { kind: "endless" });
     const growth = await growthDuring(async () => {
-      const opened = store.open({ url: `${server.url}/a`, digest: sha256(body) }, { signal: never });
+      const opened = store.open({ url: `${server.url}/a`, digest: sha256(body) }, never);
       await expect(opened).rejects.toMatchObject({ reason: "TooLarge", retry: "never" });
     });
     expect(growth).toBeLessThan(128 * mebibyte);
@@ -123,7 +125,7 @@ describe("at its real size", () => {
     const growth = await growthDuring(async () => {
       for (const [packed, reason] of [[atCap], [overAll, "TooLarge"], [overOne, "TooLarge"]] as const) {
         world.server.serve("/a", packed);
-        const opening = world.store.open({ url: `${world.server.url}/a`, digest: sha256(packed) }, { signal: never });
+        const opening = world.store.open({ url: `${world.server.url}/a`, digest: sha256(packed) }, never);
         if (reason === undefined) await (await opening)[Symbol.asyncDispose]();
         else await expect(opening).rejects.toMatchObject({ reason });
       }
@@ -262,6 +264,18 @@ describe("hostile archives", () => {
     ["two archives", Buffer.concat([good, rawTarGz([{ name: "b" }])])],
   ])("[50.38] %s is refused", async (_what, body) => {
     expect(await outcomeOf(await startWorld(), body)).toBe("Malformed");
+  });
+
+  test("[50.38] of a large archive that is refused not one file is written", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "artifact-test-"));
+    onTestFinished(() => rm(dir, { recursive: true }));
+    const files = Array.from({ length: 1_001 }, (_, at) => ({ name: `d${at % 7}/f${at}`, body: randomBytes(100) }));
+    const packed = join(dir, "packed");
+    await writeFile(packed, rawTarGz(files));
+    const root = await mkdtemp(join(dir, "root-"));
+    const caps = { ...artifactCaps, entries: 1_000 };
+    await expect(unpack(packed, { root, caps, signal: never.signal })).rejects.toMatchObject({ reason: "TooLarge" });
+    expect(await readdir(root)).toEqual([]);
   });
 
   test("[50.38] extended headers without end cost no more than their bytes", async () => {

@@ -48,7 +48,8 @@ async function startWorld({ allowLoopback = true, clock, ...bounds }: WorldOptio
   return { server, store, dir, waits };
 }
 
-const never = new AbortController().signal;
+const signal = new AbortController().signal;
+const never = { signal, tenant: "team" } as const;
 
 interface Published {
   readonly url: string;
@@ -63,7 +64,7 @@ async function publish({ server }: World, path: string, files?: Readonly<Record<
 }
 
 async function failureOf(world: World, artifact: { readonly url: string; readonly digest: string }): Promise<unknown> {
-  const opened = await world.store.open(artifact, { signal: never }).catch((error: unknown) => error);
+  const opened = await world.store.open(artifact, never).catch((error: unknown) => error);
   return opened instanceof Error ? opened : "none";
 }
 
@@ -79,8 +80,8 @@ describe("open", () => {
     const { server, store } = world;
     const files = { "a.yaml": "a: 1", ".github/x.yaml": "x", "deep/er/b.json": "{}", "big.bin": "7".repeat(300_000) };
     const artifact = await publish(world, "/a.tar.gz", files);
-    expect(await store.openKept(artifact.digest, { signal: never })).toBeUndefined();
-    const opened = await Promise.all([1, 2, 3].map(() => store.open(artifact, { signal: never })));
+    expect(await store.openKept(artifact.digest, never)).toBeUndefined();
+    const opened = await Promise.all([1, 2, 3].map(() => store.open(artifact, never)));
     expect(server.requests.map(({ method, headers }) => ({ method, headers }))).toEqual([
       {
         method: "GET",
@@ -95,8 +96,8 @@ describe("open", () => {
     for (const path of [root, join(root, ".."), join(root, "deep/er")])
       expect((await stat(path)).mode & 0o777).toBe(0o700);
     for (const one of opened) await one[Symbol.asyncDispose]();
-    await using again = await store.open({ ...artifact, digest: artifact.digest.toUpperCase() }, { signal: never });
-    await using kept = await store.openKept(artifact.digest, { signal: never });
+    await using again = await store.open({ ...artifact, digest: artifact.digest.toUpperCase() }, never);
+    await using kept = await store.openKept(artifact.digest, never);
     expect([again.root, kept?.root, again.digest]).toEqual([root, root, artifact.digest]);
     expect(server.requests).toHaveLength(1);
   });
@@ -106,10 +107,7 @@ describe("open", () => {
     const body = await tarGz({ "a.yaml": "a" });
     world.server.serve("/a", body);
     const hex = createHash(algorithm).update(body).digest("hex").toUpperCase();
-    await using opened = await world.store.open(
-      { url: `${world.server.url}/a`, digest: `${algorithm}:${hex}` },
-      { signal: never },
-    );
+    await using opened = await world.store.open({ url: `${world.server.url}/a`, digest: `${algorithm}:${hex}` }, never);
     expect(opened.digest).toBe(`${algorithm}:${hex.toLowerCase()}`);
   });
 
@@ -167,12 +165,58 @@ describe("open", () => {
     const one = await publish(world, "/one", { a: "a" });
     const two = await publish(world, "/two", { a: "a" });
     expect(two.digest).toBe(one.digest);
-    await using first = await world.store.open(one, { signal: never });
-    const [second, third] = await Promise.all(
-      [one, two].map((artifact) => world.store.open(artifact, { signal: never })),
-    );
+    await using first = await world.store.open(one, never);
+    const [second, third] = await Promise.all([one, two].map((artifact) => world.store.open(artifact, never)));
     expect([second?.root, third?.root]).toEqual([first.root, first.root]);
     expect(await filesOf(world)).toHaveLength(1);
+  });
+});
+
+describe("tenants", () => {
+  const guesser = { signal, tenant: "guesser" } as const;
+
+  test("who knows the digest is not served what another tenant fetched: the own URL is asked", async () => {
+    const world = await startWorld();
+    const { server, store } = world;
+    const artifact = await publish(world, "/owner", { "a.yaml": "secret: owner" });
+    await using opened = await store.open(artifact, never);
+    expect(await store.openKept(artifact.digest, guesser)).toBeUndefined();
+    server.serve("/other", await tarGz({ "a.yaml": "b" }));
+    for (const [path, reason] of [
+      ["/missing", "Moved"],
+      ["/other", "DigestMismatch"],
+    ] as const) {
+      const guess = { url: server.url + path, digest: artifact.digest };
+      await expect(store.open(guess, guesser)).rejects.toMatchObject({ reason });
+      expect(server.count(path)).toBe(1);
+    }
+    // Nor while the owner's download is under way.
+    const late = await publish(world, "/late", { "a.yaml": "late" });
+    const [theirs, guessed] = await Promise.all([
+      store.open(late, never),
+      store.open({ ...late, url: `${server.url}/missing` }, guesser).catch((error: unknown) => error),
+    ]);
+    await theirs[Symbol.asyncDispose]();
+    expect(guessed).toMatchObject({ reason: "Moved" });
+    expect(await store.openKept(late.digest, guesser)).toBeUndefined();
+    expect(opened.digest).toBe(artifact.digest);
+  });
+
+  test("what the own URL serves is kept once for all, and counts as the own from then on", async () => {
+    const world = await startWorld();
+    const { server, store } = world;
+    const owners = await publish(world, "/owner", { a: "a" });
+    const own = await publish(world, "/own", { a: "a" });
+    await using first = await store.open(owners, never);
+    await using second = await store.open(own, guesser);
+    await using kept = await store.openKept(own.digest, guesser);
+    expect([second.root, kept?.root]).toEqual([first.root, first.root]);
+    expect(await filesOf(world)).toHaveLength(1);
+    // A source that moves its archive does not make its tenant fetch it again.
+    await using moved = await store.open({ ...own, url: `${server.url}/moved` }, guesser);
+    await using shared = await store.open(owners, { signal, tenant: "third" });
+    expect([moved.root, shared.root]).toEqual([first.root, first.root]);
+    expect(server.requests.map(({ path }) => path)).toEqual(["/owner", "/own"]);
   });
 });
 
@@ -274,8 +318,8 @@ describe("aborting", () => {
     world.server.serve(path, { kind: "hang" });
     const one = new AbortController();
     const two = new AbortController();
-    const first = world.store.open({ url, digest }, { signal: one.signal });
-    const second = world.store.open({ url, digest }, { signal: two.signal });
+    const first = world.store.open({ url, digest }, { ...never, signal: one.signal });
+    const second = world.store.open({ url, digest }, { ...never, signal: two.signal });
     while (world.server.count(path) === 0) await new Promise((resolve) => setImmediate(resolve));
     one.abort(new RangeError("first"));
     await expect(first).rejects.toThrow("first");
@@ -283,7 +327,7 @@ describe("aborting", () => {
     two.abort(new RangeError("second"));
     await expect(second).rejects.toThrow("second");
     // Who comes then does not wait for what has ended.
-    await using opened = await world.store.open({ url, digest }, { signal: never });
+    await using opened = await world.store.open({ url, digest }, never);
     expect([opened.digest, world.server.count(path)]).toEqual([digest, 2]);
     expect(await filesOf(world)).toHaveLength(1);
   });
@@ -292,32 +336,29 @@ describe("aborting", () => {
     const world = await startWorld();
     const { digest, url, path } = await publish(world, "/a");
     world.server.serve(path, { kind: "hang" });
-    const opening = expect(world.store.open({ url, digest }, { signal: never })).rejects.toHaveProperty(
-      "name",
-      "Shutdown",
-    );
+    const opening = expect(world.store.open({ url, digest }, never)).rejects.toHaveProperty("name", "Shutdown");
     while (world.server.count(path) === 0) await new Promise((resolve) => setImmediate(resolve));
     await world.store[Symbol.asyncDispose]();
     await opening;
-    await expect(world.store.open({ url, digest }, { signal: never })).rejects.toHaveProperty("name", "Shutdown");
+    await expect(world.store.open({ url, digest }, never)).rejects.toHaveProperty("name", "Shutdown");
     expect(await readdir(world.dir)).toEqual([]);
   });
 });
 
 describe("what is kept", () => {
   const isKept = async ({ store }: World, { digest }: Published): Promise<boolean> => {
-    await using kept: OpenArtifact | undefined = await store.openKept(digest, { signal: never });
+    await using kept: OpenArtifact | undefined = await store.openKept(digest, never);
     return kept !== undefined;
   };
   const use = async ({ store }: World, artifact: Published): Promise<void> => {
-    await using _opened = await store.open(artifact, { signal: never });
+    await using _opened = await store.open(artifact, never);
   };
 
   test("the least recently used goes first, what is open stays", async () => {
     const world = await startWorld({ maxKept: 2 });
     const [a, b, c, d] = await Promise.all(["/a", "/b", "/c", "/d"].map((path) => publish(world, path)));
     if (a === undefined || b === undefined || c === undefined || d === undefined) throw new Error("not published");
-    await using held = await world.store.open(a, { signal: never });
+    await using held = await world.store.open(a, never);
     for (const artifact of [b, c, b, d]) await use(world, artifact);
     expect(await Promise.all([a, b, c, d].map((artifact) => isKept(world, artifact)))).toEqual([
       true,
@@ -334,7 +375,7 @@ describe("what is kept", () => {
     const small = await publish(world, "/small");
     const large = await publish(world, "/large", { "a.bin": "x".repeat(150_000) });
     await use(world, small);
-    await using opened = await world.store.open(large, { signal: never });
+    await using opened = await world.store.open(large, never);
     expect((await readFile(join(opened.root, "a.bin"))).length).toBe(150_000);
     await opened[Symbol.asyncDispose]();
     await opened[Symbol.asyncDispose]();

@@ -1,4 +1,4 @@
-import { parentPort } from "node:worker_threads";
+import { parentPort, threadId } from "node:worker_threads";
 import { serveJobs } from "../../src/compute/serve-jobs.ts";
 
 // Jobs that end badly, for the tests of the pool.
@@ -6,6 +6,7 @@ if (parentPort === null) throw new Error("this module runs in a worker only");
 const started = new Int32Array(new SharedArrayBuffer(4));
 serveJobs(parentPort, {
   echo: (input) => ({ output: input }),
+  thread: () => ({ output: threadId }),
   loop: () => {
     for (;;) Atomics.add(started, 0, 1);
   },

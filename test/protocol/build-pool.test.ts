@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { createComputePool, type ComputePool, type RunOptions } from "../../src/compute/pool.ts";
-import { systemClock } from "../../src/lib/clock.ts";
+import { type Clock, createManualClock, systemClock } from "../../src/lib/clock.ts";
 
 let pools: ComputePool[] = [];
 afterEach(async () => {
@@ -8,9 +8,9 @@ afterEach(async () => {
   pools = [];
 });
 
-function start(size: number): ComputePool {
+function start(size: number, o: { readonly clock?: Clock; readonly idleMs?: number } = {}): ComputePool {
   const workerUrl = new URL("build-crash-worker.ts", import.meta.url);
-  const pool = createComputePool({ clock: systemClock, workerUrl, size });
+  const pool = createComputePool({ clock: systemClock, workerUrl, size, ...o });
   pools.push(pool);
   return pool;
 }
@@ -83,6 +83,18 @@ describe("the compute pool", () => {
     await expect(one).rejects.toThrow("one");
     expect(await three).toBe(3);
     await expect(pool.run("echo", 4, options({ signal: running.signal }))).rejects.toThrow("one");
+  });
+
+  test("ends a worker that had no job for a while, and starts another for the next", async () => {
+    const clock = createManualClock();
+    const pool = start(1, { clock, idleMs: 1_000 });
+    const first = await pool.run("thread", undefined, options());
+    clock.advance(999);
+    expect(await pool.run("thread", undefined, options())).toBe(first);
+    clock.advance(999);
+    expect(await pool.run("thread", undefined, options())).toBe(first);
+    clock.advance(1_000);
+    expect(await pool.run("thread", undefined, options())).not.toBe(first);
   });
 
   test("fails what runs and waits when disposed", async () => {

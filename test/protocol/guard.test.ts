@@ -88,7 +88,7 @@ describe("refused without a connection or a lookup", () => {
     ["a name of a metadata server", ["metadata.google.internal", "METADATA.google.internal.", "metadata.goog"]],
     ["a name with an empty label", ["localhost..", "a..b"]],
   ];
-  test.each(rows)("%s", async (_what, hosts) => {
+  test.each(rows)("[50.36] %s", async (_what, hosts) => {
     const urls = hosts.flatMap((host) => [`http://${host}/`, `https://${host}:8443/x?y`]);
     const sockets = await socketsDuring(async () => {
       expect(await refusedOf(guarded(), urls)).toEqual(urls);
@@ -111,15 +111,18 @@ describe("refused without a connection or a lookup", () => {
 
 describe("names", () => {
   const all = [...deniedV4, ...moreDeniedV4, ...deniedV6, ...loopbacks, "::ffff:127.0.0.1", "fe80::1%eth0"];
-  test.each(all)("a name that resolves to %s is refused, also when only one of its addresses is that", async (bad) => {
-    const sockets = await socketsDuring(async () => {
-      for (const addresses of [[bad], ["10.0.0.1", bad], [bad, "10.0.0.1"]])
-        expect(await reasonOf(guarded({ resolve: () => Promise.resolve(addresses) }), "http://a.test/")).toBe(
-          "Refused",
-        );
-    });
-    expect(sockets).toBe(0);
-  });
+  test.each(all)(
+    "[50.36] a name that resolves to %s is refused, also when only one of its addresses is that",
+    async (bad) => {
+      const sockets = await socketsDuring(async () => {
+        for (const addresses of [[bad], ["10.0.0.1", bad], [bad, "10.0.0.1"]])
+          expect(await reasonOf(guarded({ resolve: () => Promise.resolve(addresses) }), "http://a.test/")).toBe(
+            "Refused",
+          );
+      });
+      expect(sockets).toBe(0);
+    },
+  );
 
   test("[50.36] an answer of the resolver that is no address is refused", async () => {
     expect(await reasonOf(guarded({ resolve: () => Promise.resolve(["10.0.0.1", "x"]) }), "http://a/")).toBe("Refused");
@@ -192,6 +195,7 @@ describe("redirects", () => {
       const address = parseAddress(text);
       return address?.family === 4 && !isDenied(address, { allowLoopback: false });
     });
+  // A machine may have no address but loopback.
   test.skipIf(outside === undefined)("from an allowed host to loopback is refused, whatever its spelling", async () => {
     const from = await startServer(outside);
     const listener = await startServer();

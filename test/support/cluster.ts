@@ -114,6 +114,8 @@ export interface AuditEvent {
   readonly namespace: string;
   readonly name: string;
   readonly userAgent: string;
+  /** The authorizer's, `allow` or `forbid`; a 403 may come from admission too. */
+  readonly decision: string;
   /** ISO 8601 with microseconds. */
   readonly receivedAt: string;
 }
@@ -121,6 +123,8 @@ export interface AuditEvent {
 export interface AuditFilter {
   /** Only what was logged after this {@link auditMark}. */
   readonly since?: number;
+  /** Only lines with this text: the log of a whole run is long. */
+  readonly contains?: string;
   readonly username?: string;
   readonly namespace?: string;
   readonly resource?: string;
@@ -141,7 +145,8 @@ export async function auditEvents(
   await using file = await open(auditLogPath);
   const events: AuditEvent[] = [];
   for await (const line of createInterface(file.createReadStream({ start: filter.since ?? 0, autoClose: false }))) {
-    if (filter.namespace !== undefined && !line.includes(filter.namespace)) continue;
+    if ([filter.contains, filter.username, filter.namespace].some((text) => text !== undefined && !line.includes(text)))
+      continue;
     const event = parseAuditEvent(line);
     if (event !== undefined && matches(event, filter)) events.push(event);
   }
@@ -176,6 +181,7 @@ function parseAuditEvent(line: string): AuditEvent | undefined {
     namespace: text("objectRef", "namespace"),
     name: text("objectRef", "name"),
     userAgent: text("userAgent"),
+    decision: text("annotations", "authorization.k8s.io/decision"),
     receivedAt: text("requestReceivedTimestamp"),
   };
 }

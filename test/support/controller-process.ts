@@ -6,13 +6,14 @@ import { fileURLToPath } from "node:url";
 import { freePort } from "../../src/dev/free-port.ts";
 import { eventually } from "./eventually.ts";
 
-const program = fileURLToPath(new URL("../../bin/stageset-controller", import.meta.url));
+const launcher = fileURLToPath(new URL("../../bin/stageset-controller", import.meta.url));
 
 /** The program itself, as users run it. */
 export interface ControllerProcess extends AsyncDisposable {
   readonly pid: number;
   readonly gateUrl: string;
   readonly healthUrl: string;
+  readonly metricsUrl: string;
   /** What it wrote to stderr. */
   log(): string;
   /** SIGKILL at once. */
@@ -24,10 +25,13 @@ export interface ControllerProcess extends AsyncDisposable {
 
 export interface ControllerProcessOptions {
   readonly server: string;
-  readonly token: string;
+  /** A bearer token, or what a kubeconfig says of another kind of user. */
+  readonly token: string | Readonly<Record<string, unknown>>;
   readonly caPem?: string;
   readonly namespaces: readonly string[];
   readonly args?: readonly string[];
+  /** Default: the launcher of this checkout. */
+  readonly program?: readonly [command: string, ...args: string[]];
   /** Default true: wait until `/readyz` is 200. */
   readonly untilReady?: boolean;
 }
@@ -36,17 +40,18 @@ export async function startControllerProcess(options: ControllerProcessOptions):
   const dir = await mkdtemp(join(tmpdir(), "stageset-program-"));
   const kubeconfig = join(dir, "kubeconfig");
   await writeFile(kubeconfig, renderKubeconfig(options), { mode: 0o600 });
-  const [gate, health] = [await freePort(), await freePort()];
+  const [gate, health, metrics] = [await freePort(), await freePort(), await freePort()];
   const args = [
     "--enable-webhook=false",
     "--dev-allow-loopback",
-    "--metrics-bind-address=0",
+    `--metrics-bind-address=127.0.0.1:${metrics}`,
     `--health-probe-bind-address=127.0.0.1:${health}`,
     `--gate-bind-address=127.0.0.1:${gate}`,
     `--watch-namespaces=${options.namespaces.join(",")}`,
     ...(options.args ?? []),
   ];
-  const child = spawn(program, args, {
+  const [command, ...before] = options.program ?? [launcher];
+  const child = spawn(command, [...before, ...args], {
     env: { ...process.env, KUBECONFIG: kubeconfig },
     stdio: ["ignore", "ignore", "pipe"],
   });
@@ -74,6 +79,7 @@ export async function startControllerProcess(options: ControllerProcessOptions):
     pid: child.pid ?? 0,
     gateUrl: `http://127.0.0.1:${gate}`,
     healthUrl,
+    metricsUrl: `http://127.0.0.1:${metrics}`,
     log: () => log,
     kill: () => void child.kill("SIGKILL"),
     ended: () => ended,
@@ -94,7 +100,7 @@ function renderKubeconfig({ server, token, caPem }: ControllerProcessOptions): s
     apiVersion: "v1",
     kind: "Config",
     clusters: [{ name: "c", cluster: { server, ...ca } }],
-    users: [{ name: "u", user: { token } }],
+    users: [{ name: "u", user: typeof token === "string" ? { token } : token }],
     contexts: [{ name: "x", context: { cluster: "c", user: "u" } }],
     "current-context": "x",
   });

@@ -9,6 +9,7 @@ import { startController, type RunningController } from "../../src/main/start-co
 import { createLogger } from "../../src/observe/logger.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { TestCluster } from "./cluster.ts";
+import { bindInstallation, controllerToken } from "./controller-account.ts";
 import { eventually } from "./eventually.ts";
 
 export interface TestControllerOptions {
@@ -16,7 +17,10 @@ export interface TestControllerOptions {
   readonly namespaces: readonly string[];
   readonly config?: Partial<Config>;
   readonly clock?: Clock;
-  /** A token other than the admin's. */
+  /**
+   * Default: a ServiceAccount's that may do what the chart renders, and nothing else. A StageSet that names no ServiceAccount
+   * needs more: the admin's, as with the chart's `rbac.clusterAdmin`.
+   */
   readonly token?: string;
   /** An API server address other than the control plane's own: a proxy's. */
   readonly server?: string;
@@ -41,8 +45,12 @@ export async function startTestController(
   const logs: string[] = [];
   const clock = options.clock ?? systemClock;
   const logger = createLogger({ level: "debug", format: "json", clock, write: (line) => void logs.push(line) });
+  const config = testConfig(options);
+  const home = config.leaderElect ? config.leaderElectionNamespace : undefined;
+  if (home !== undefined && options.token === undefined && (await isNamespace(cluster, home)))
+    await bindInstallation(cluster, { namespace: home });
   const running = await startController({
-    config: testConfig(options),
+    config,
     logger,
     clock,
     cluster: {
@@ -51,7 +59,7 @@ export async function startTestController(
         server: options.server ?? cluster.server,
         caPem: options.caPem ?? cluster.caPem,
       },
-      credential: tokenCredential(options.token ?? cluster.adminToken),
+      credential: tokenCredential(options.token ?? (await controllerToken(cluster))),
     },
     drainMs: 0,
   });
@@ -74,6 +82,11 @@ export async function startTestController(
   };
 }
 
+/** A replica that must not lead has its Lease in none. */
+async function isNamespace({ admin }: TestCluster, name: string): Promise<boolean> {
+  return (await admin.get({ apiVersion: "v1", kind: "Namespace", metadata: { name } })) !== undefined;
+}
+
 function testConfig({ namespaces, config }: TestControllerOptions): Config {
   const read = readConfig(["--dev-allow-loopback", "--enable-webhook=false"], {}, "test");
   if (read.kind !== "config") throw new Error(JSON.stringify(read));
@@ -85,6 +98,8 @@ function testConfig({ namespaces, config }: TestControllerOptions): Config {
     health: listener,
     gate: listener,
     logLevel: "debug",
+    // Tests compare messages without what ends them.
+    runbookBaseUrl: undefined,
     ...config,
   };
 }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 
 export interface EventuallyOptions {
-  /** Default 10 s. */
+  /** Default 30 s: a busy machine takes long, and it costs only what fails. */
   readonly timeoutMs?: number;
   /** Between two looks; default 50 ms. */
   readonly intervalMs?: number;
@@ -14,7 +14,7 @@ export interface EventuallyOptions {
  */
 export async function eventually<T>(
   look: () => T | Promise<T>,
-  { timeoutMs = 10_000, intervalMs = 50 }: EventuallyOptions = {},
+  { timeoutMs = 30_000, intervalMs = 50 }: EventuallyOptions = {},
 ): Promise<Exclude<T, undefined | false>> {
   const giveUpAt = performance.now() + timeoutMs;
   for (;;) {

@@ -78,6 +78,10 @@ export async function startGitServer(): Promise<GitServer> {
         CONTENT_TYPE: request.headers["content-type"] ?? "",
         HTTP_CONTENT_ENCODING: request.headers["content-encoding"] ?? "",
         GIT_PROTOCOL: String(request.headers["git-protocol"] ?? ""),
+        // Anybody may push.
+        GIT_CONFIG_COUNT: "1",
+        GIT_CONFIG_KEY_0: "http.receivepack",
+        GIT_CONFIG_VALUE_0: "true",
       },
     });
     request.pipe(backend.stdin);

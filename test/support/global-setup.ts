@@ -15,6 +15,8 @@ export interface ProvidedControlPlane {
 declare module "vitest" {
   interface ProvidedContext {
     controlPlane: ProvidedControlPlane;
+    /** No test was left out by its title; absent without a control plane. */
+    everyTitle: boolean;
   }
 }
 
@@ -25,7 +27,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
   try {
     const { server, caPem, caFile, adminToken, kubeconfigPath, auditLogPath } = controlPlane;
     await installCrds({ server, caPem, token: adminToken }, ["stageset", "flux"], { onProgress });
-    project.provide("controlPlane", { server, caPem, caFile, adminToken, kubeconfigPath, auditLogPath });
+    // To all projects: `afterwards` looks at what the run left.
+    const { vitest } = project;
+    vitest.provide("controlPlane", { server, caPem, caFile, adminToken, kubeconfigPath, auditLogPath });
+    vitest.provide("everyTitle", vitest.config.testNamePattern === undefined);
   } catch (error) {
     await controlPlane.stop();
     throw error;

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { asArray, asText, at } from "../../src/lib/json.ts";
 import { allRules, createServiceAccount, eventually, testCluster, uniqueNamespace } from "../support/cluster.ts";
+import { controllerToken } from "../support/controller-account.ts";
 import {
   configMap,
   createStageSet,
@@ -61,7 +62,11 @@ describe("releases from real Flux sources", () => {
     namespace = await uniqueNamespace(cluster);
     await createServiceAccount(cluster, { namespace, name: "deployer", rules: allRules });
     [flux, git, registry] = await Promise.all([startSourceController(cluster), startGitServer(), startRegistry()]);
-    program = await startControllerProcess({ ...cluster, token: cluster.adminToken, namespaces: [namespace] });
+    program = await startControllerProcess({
+      ...cluster,
+      token: await controllerToken(cluster),
+      namespaces: [namespace],
+    });
   });
   afterAll(async () => {
     await program.stop();

@@ -17,7 +17,7 @@ import {
   type RecordedStage,
   type Results,
 } from "./state.ts";
-import type { Effect, Step } from "./step.ts";
+import type { Effect, InventoryRecord, Step } from "./step.ts";
 
 /** Object names of each stage, by revision. */
 type Release = Readonly<Record<string, readonly string[]>>;
@@ -29,13 +29,16 @@ class World {
   /** In the order of writes: what was applied, and which stages turned Ready. */
   readonly history: string[] = [];
   status: StageSetStatus = {};
+  statusWrites = 0;
+  /** Records of stages made before their turn. */
+  aheads = 0;
   hasFinalizer = false;
   deletedAt: number | undefined;
   gone = false;
   revision = "r1";
   elapsed = 0;
   readonly releases: Readonly<Record<string, Release>>;
-  readonly spec: StageSetSpec;
+  spec: StageSetSpec;
   memory: Memory = emptyMemory;
   facts = new Map<string, Fact>();
   results: Results = noResults();
@@ -115,6 +118,8 @@ class World {
     switch (key.kind) {
       case "pins":
         return { kind: "pins", pins: this.spec.stages.map(() => pinOf(this.revision)) };
+      case "windows":
+        return { kind: "windows", state: { open: true, changesAt: "never", validUntil: Infinity } };
       case "connection":
         return { kind: "connection" };
       case "render": {
@@ -125,6 +130,8 @@ class World {
           render: { kind: "rendered", objects, hash, substitutionDigest: "", provisional: false },
         };
       }
+      case "preflight":
+        return { kind: "preflight", refusal: undefined };
       case "readiness":
         return { kind: "readiness", readiness: { kind: "ready" } };
       case "recovery": {
@@ -156,16 +163,14 @@ class World {
           )
             this.history.push(`ready ${stage.name} ${stage.appliedRevision ?? ""}`);
         }
+        this.#checkSuccess(write.status);
         this.status = write.status;
+        this.statusWrites++;
         return;
       case "inventory":
-        this.inventory.set(write.stage, {
-          stage: write.stage,
-          position: write.position,
-          entries: write.entries,
-          shards: 1,
-          serviceAccount: write.serviceAccount,
-        });
+        for (const ahead of write.ahead ?? []) this.#checkAhead(ahead);
+        for (const { stage, position, entries, serviceAccount } of [write, ...(write.ahead ?? [])])
+          this.inventory.set(stage, { stage, position, entries, shards: 1, serviceAccount });
         return;
       case "inventoryRemoval":
         this.inventory.delete(write.stage);
@@ -174,6 +179,24 @@ class World {
         this.hasFinalizer = write.change === "add";
         this.gone = write.change === "remove";
     }
+  }
+
+  /** Success is said once everything that was dropped is gone (spec 20 steps 25 and 26). */
+  #checkSuccess({ lastAppliedRevisions }: StageSetStatus): void {
+    if (lastAppliedRevisions?.["ns/app"] !== this.revision) return;
+    const wanted = Object.values(this.releases[this.revision] ?? {}).flat();
+    const left = [...this.objects.keys()].filter((id) => !wanted.some((name) => rendered(name).id === id));
+    if (left.length > 0) throw new Error(`success is said while ${left.join(", ")} is there`);
+  }
+
+  /** E2, and spec 50 §1.6: a record made before the stage has its turn takes nothing back. */
+  #checkAhead({ stage, entries, serviceAccount }: InventoryRecord): void {
+    const before = this.inventory.get(stage);
+    for (const { id } of before?.entries ?? [])
+      if (!entries.some((entry) => entry.id === id)) throw new Error(`ahead of its turn "${stage}" forgets "${id}"`);
+    if (before !== undefined && before.serviceAccount !== serviceAccount)
+      throw new Error(`ahead of its turn "${stage}" forgets who applied what is there`);
+    this.aheads++;
   }
 
   #act(effect: Effect): void {
@@ -194,7 +217,15 @@ class World {
       };
       return;
     }
-    for (const { id } of effect.entries) this.objects.delete(id);
+    // Spec 20 §8.3: a Ready may share its write with what follows it, but not come after an effect.
+    if (effect.purpose === "prune" && this.status.stages?.some(({ phase }) => phase !== "Ready") === true)
+      throw new Error("something is pruned before every stage is on record as Ready");
+    for (const { id } of effect.entries) {
+      const wanted = Object.values(this.releases[this.revision] ?? {}).flat();
+      if (effect.purpose === "prune" && wanted.some((name) => rendered(name).id === id))
+        throw new Error(`"${id}" is pruned and part of the release`);
+      this.objects.delete(id);
+    }
     this.results = {
       ...this.results,
       deletes: new Map(this.results.deletes).set(effect.stage, {
@@ -246,8 +277,10 @@ function rendered(name: string): RenderedObject {
 }
 
 const releases: Readonly<Record<string, Release>> = {
-  r1: { a: ["kept", "dropped", "moved"], b: ["last"], c: ["end"] },
+  r1: { a: ["kept", "dropped", "moved"], b: ["last"], c: ["end", "late"] },
   r2: { a: ["kept", "added"], b: ["last", "moved"], c: ["end", "new"] },
+  // The last stage drops nothing.
+  r3: { a: ["kept", "added"], b: ["last"], c: ["end", "late", "new"] },
 };
 const stages = ["a", "b", "c"];
 const mostSteps = 1_000;
@@ -305,6 +338,37 @@ function outOfOrder(history: readonly string[]): string | undefined {
   }
   return undefined;
 }
+
+describe("records that share a write (pure)", () => {
+  test("a release writes its status once to begin, once between two stages and once to end", () => {
+    const world = new World(releases, stages);
+    runUntil(world, () => isDeployed(world), new Set(), { steps: 0 });
+    expect(world.statusWrites).toBe(stages.length + 1);
+    world.revision = "r2";
+    runUntil(world, () => isDeployed(world), new Set(), { steps: 0 });
+    // What is pruned goes between the last Ready and the end.
+    expect(world.statusWrites).toBe(stages.length + 1 + (stages.length + 2));
+  });
+});
+
+describe("records made ahead of a stage's turn (pure)", () => {
+  test("later stages are recorded with the first one, so that their turns need no record of their own", () => {
+    const world = new World(releases, stages);
+    runUntil(world, () => isDeployed(world), new Set(), { steps: 0 });
+    expect(world.aheads).toBe(2);
+  });
+
+  test("[20.12] a stage that gets another ServiceAccount keeps the one that applied its objects on record until its turn", () => {
+    const world = new World(releases, stages);
+    runUntil(world, () => isDeployed(world), new Set(), { steps: 0 });
+    const [a, b, c] = world.spec.stages;
+    if (a === undefined || b === undefined || c === undefined) throw new Error("there are three stages");
+    world.spec = { stages: [a, b, { ...c, serviceAccountName: "other" }] };
+    world.revision = "r3";
+    runUntil(world, () => isDeployed(world), new Set(), { steps: 0 });
+    expect(world.inventory.get("c")?.serviceAccount).toBe("other");
+  });
+});
 
 describe("a process that dies between any two steps (pure)", () => {
   test("[20.12] an undisturbed life leaves nothing behind and keeps the order of stages", () => {

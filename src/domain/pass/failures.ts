@@ -21,7 +21,7 @@ export function knownPins(state: PassState): readonly Pin[] | undefined {
 /** The run that goes on in this pass; one of an older generation does not. */
 export function runningRun(state: PassState): Memory["run"] {
   const { run } = state.memory;
-  return run?.state === "running" && run.generation === state.snapshot.generation ? run : undefined;
+  return run?.generation === state.snapshot.generation ? run : undefined;
 }
 
 /** How often in a row this target has failed with the pass that ends now, from 1 (n of spec 20 §1). */

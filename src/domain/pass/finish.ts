@@ -1,8 +1,12 @@
 import type { StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
+import type { ReadyReason } from "../../api/reasons.ts";
 import { stageFailure, type Failure, type NextLook } from "../failure.ts";
+import type { Hold } from "../holds/hold.ts";
+import { sameIdentity } from "../pins.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import { orderedStages, withReady, withStage, type ReadyState, type StatusContext } from "../status.ts";
-import { backoffMs, intervalMs, minuteMs, positiveMs, retryMs, steadyMs } from "../timing.ts";
+import { backoffMs, intervalMs, minuteMs, positiveMs, retryMs, steadyMs, verifyTimeoutMs } from "../timing.ts";
+import { auditedMemory, auditEveryMs } from "./audit.ts";
 import { failedMemory, failuresNow } from "./failures.ts";
 import { currentRender, factOf, requestToken, stageIdentity, type Plan } from "./plan.ts";
 import { pruneStep } from "./prune.ts";
@@ -20,9 +24,15 @@ export function endSuspended(state: PassState): Step {
     message: "Suspended by spec.suspend",
     stalled: false,
   };
-  const status = withReady(state.stored.status, ready, statusContext(state));
+  const status = withReady(withoutWaits(state.stored.status), ready, statusContext(state));
   if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
   return end({ ready, next: undefined, remember: { run: undefined } });
+}
+
+/** Nothing is waited for any more. */
+function withoutWaits(status: StageSetStatus): StageSetStatus {
+  if (status.stages?.some((entry) => entry.waitingFor !== undefined) !== true) return status;
+  return { ...status, stages: status.stages.map(({ waitingFor: _waitingFor, ...entry }) => entry) };
 }
 
 /** A pass that ends without success: the failing stage and Ready say why, all else is carried over. */
@@ -72,6 +82,9 @@ export function endProgressing(
 /** Every stage is where it is driven to: prune, then commit in one status write (spec 20 steps 25–26). */
 export function finishPass(state: PassState, plan: Plan): Step {
   if (plan.goals.hold !== undefined) return endHeld(state, plan, plan.goals.hold);
+  const unready = notReadyStages(state, plan);
+  if (unready.since.size > 0 && isReleasing(state, plan))
+    return { kind: "park", wakes: unready.wakes, remember: { notReadySince: unready.since, run: undefined } };
   const pruning = pruneStep(state, plan);
   if (pruning.kind !== "pruned") return pruning;
   if (pruning.errors.length > 0) {
@@ -87,18 +100,20 @@ export function finishPass(state: PassState, plan: Plan): Step {
   const notes = plan.pins.flatMap((pin) => (pin.notReady === undefined ? [] : [pin.notReady]));
   const message = [`Applied and verified ${plan.spec.stages.length} stage(s)`, ...new Set(notes)].join("; ");
   const ready: ReadyState = { status: "True", reason: "Succeeded", message, stalled: false };
-  const committed = { ...state.stored.status, ...commitFields(state, plan) };
+  // What was let through once is through.
+  const { updateOverrideFor: _over, ...stored } = state.stored.status;
+  const committed = { ...stored, ...commitFields(state, plan) };
   const status = withToken(state, withReady(committed, ready, statusContext(state)));
   if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
-  const unready = notReadyStages(state, plan);
   const nextDelete = pruning.pending ? { afterMs: pendingDeleteLookMs, jitter: 0 } : undefined;
   return end({
     ready,
-    next: nextDelete ?? { afterMs: steadyMs(plan.spec, state.options.defaultIntervalMs), jitter: 0.05 },
+    next: nextDelete ?? nextSteadyLook(state, plan.spec),
     wakes: unready.wakes,
     verified: plan.goals.stages.filter((goal) => goal.mode !== "untouched").map((goal) => goal.stage),
     events: pruning.events,
     remember: {
+      ...auditedMemory(state),
       run: undefined,
       failures: 0,
       backoffUntil: undefined,
@@ -108,6 +123,31 @@ export function finishPass(state: PassState, plan: Plan): Step {
       deletesStarted: pruning.started,
     },
   });
+}
+
+/** Success at these pins is not on record yet: every stage must be verified first, a later one that is kept too. */
+function isReleasing(state: PassState, plan: Plan): boolean {
+  const { lastAppliedRevisions, lastAppliedSnapshot } = state.stored.status;
+  if (!deepEqual(lastAppliedRevisions, plan.revisions)) return true;
+  const digests = new Map(lastAppliedSnapshot?.map(({ stage, digest }) => [stage, digest]));
+  return plan.goals.stages.some(({ stage, pin }) => (digests.get(stage) ?? pin.digest) !== pin.digest);
+}
+
+/** The interval, unless a window that stops everything closes before. */
+function nextSteadyLook(state: PassState, spec: StageSetSpec): NonNullable<Outcome["next"]> {
+  const afterMs = nextSteadyMs(state, spec);
+  const fact = factOf(state, { kind: "windows" });
+  const closesAt = fact?.kind === "windows" ? fact.state.changesAt : undefined;
+  if (spec.windowScope !== "All" || typeof closesAt !== "number") return { afterMs, jitter: 0.05 };
+  const untilClosedMs = Math.max(1_000, closesAt - state.now);
+  return untilClosedMs < afterMs ? { afterMs: untilClosedMs, jitter: 0 } : { afterMs, jitter: 0.05 };
+}
+
+/** The interval, unless the next audit comes before. */
+function nextSteadyMs(state: PassState, spec: StageSetSpec): number {
+  const { auditedAt = state.elapsed } = auditedMemory(state);
+  const untilAuditMs = auditedAt + auditEveryMs - state.elapsed;
+  return Math.min(steadyMs(spec, state.options.defaultIntervalMs), Math.max(0, untilAuditMs));
 }
 
 /** What only a run in which every stage finished may write. */
@@ -149,36 +189,73 @@ function notReadyStages(
     if (fact?.kind !== "readiness" || fact.readiness.kind !== "waiting") continue;
     const stage = plan.spec.stages[goal.index];
     if (stage === undefined) continue;
-    since.set(goal.stage, state.memory.notReadySince.get(goal.stage) ?? state.elapsed);
+    const notReadySince = state.memory.notReadySince.get(goal.stage) ?? state.elapsed;
+    since.set(goal.stage, notReadySince);
     const as = stageIdentity(plan.spec, stage, state.options.defaultServiceAccount);
     wakes.push({ kind: "readiness", stage: goal.stage, identity: goal.identity, as });
-    wakes.push({
-      kind: "at",
-      elapsed: state.elapsed + Math.min(minuteMs, retryMs(plan.spec, state.options.defaultIntervalMs)),
-    });
+    const look = state.elapsed + Math.min(minuteMs, retryMs(plan.spec, state.options.defaultIntervalMs));
+    wakes.push({ kind: "at", elapsed: Math.min(look, notReadySince + verifyTimeoutMs(plan.spec, stage)) });
   }
   return { since, wakes };
 }
 
 /** A hold: Ready stays True only for what is fully deployed (spec 40 §1). */
-function endHeld(state: PassState, plan: Plan, hold: NonNullable<Plan["goals"]["hold"]>): Step {
-  const committed = state.stored.status.lastAppliedRevisions;
-  const inFlight = plan.goals.stages.some((goal) => {
-    const before = state.stored.status.lastAppliedSnapshot?.find((entry) => entry.stage === goal.stage);
-    return goal.identity === undefined || before === undefined || before.digest !== goal.identity.digest;
-  });
-  const deployed = committed !== undefined && !inFlight;
+function endHeld(state: PassState, plan: Plan, hold: Hold): Step {
+  const { status: stored } = state.stored;
+  const deployed = hold.kind === "wait" && stored.lastAppliedRevisions !== undefined && !isInFlight(stored, plan);
   const ready: ReadyState = deployed
     ? { status: "True", reason: "Succeeded", message: `Deployed; ${hold.message}`, stalled: false }
-    : { status: "False", reason: hold.reason, message: hold.message, stalled: false };
-  const status = withToken(state, withReady(state.stored.status, ready, statusContext(state)));
-  if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
+    : { status: "False", reason: hold.reason, message: hold.message, stalled: isStalledReason(hold.reason) };
+  const status = endStatus(state, ready, undefined);
+  if (!deepEqual(status, stored)) return { kind: "record", write: { kind: "status", status } };
   const retry = retryMs(plan.spec, state.options.defaultIntervalMs);
   const afterMs = hold.until === undefined ? retry : Math.max(1_000, hold.until - state.now);
+  // A hold never stops drift correction, but for one that stops everything: full passes go on at the steady cadence.
+  const steady = plan.goals.standstill ? afterMs : nextSteadyMs(state, plan.spec);
+  const unready = notReadyStages(state, plan);
+  const corrected = plan.goals.stages.filter(({ stage }) => plan.renders.get(stage)?.kind === "rendered");
   return end({
     ready,
-    next: { afterMs, jitter: 0 },
-    remember: { run: undefined, failures: 0, backoffUntil: undefined },
+    next: { afterMs: Math.min(afterMs, steady), jitter: 0 },
+    wakes: unready.wakes,
+    verified: corrected.map(({ stage }) => stage),
+    events: pausedCorrections(plan),
+    held: hold.reason,
+    remember: {
+      ...(plan.goals.standstill ? {} : auditedMemory(state)),
+      run: undefined,
+      failures: 0,
+      backoffUntil: undefined,
+      notReadySince: unready.since,
+    },
+  });
+}
+
+/** Some stage began something else than what is committed. */
+function isInFlight({ lastAppliedSnapshot }: StageSetStatus, { goals }: Plan): boolean {
+  return goals.stages.some(({ stage, identity }) => {
+    const committed = lastAppliedSnapshot?.find((entry) => entry.stage === stage);
+    if (identity === undefined || committed === undefined) return identity !== committed;
+    const { revision = identity.revision, digest } = committed;
+    return !sameIdentity(identity, { revision, digest });
+  });
+}
+
+/** Held stages whose content cannot be had, or must not be written because they began it and did not finish (spec 40 §1). */
+function pausedCorrections({ goals, renders }: Plan): readonly PassEvent[] {
+  if (goals.standstill) return [];
+  return goals.stages.flatMap(({ stage, mode, identity }): readonly PassEvent[] => {
+    if (identity === undefined) return [];
+    const render = renders.get(stage);
+    const why =
+      render?.kind === "unobtainable"
+        ? render.why
+        : mode === "untouched"
+          ? `stage "${stage}" began revision "${identity.revision}" without finishing it, and may not go on`
+          : undefined;
+    if (why === undefined) return [];
+    const once = `paused ${stage} ${identity.revision} ${identity.digest ?? ""}`;
+    return [{ type: "Warning", reason: "DriftCorrectionPaused", note: `Drift is not corrected: ${why}`, once }];
   });
 }
 
@@ -196,6 +273,7 @@ function endStatus(state: PassState, ready: ReadyState, why: Failure | undefined
     status = withStage(status, why.stage.name, {
       phase: "Failed",
       message: `${why.stage.operation}: ${why.stage.cause}`,
+      waitingFor: undefined,
     });
   return withToken(state, withReady(status, ready, statusContext(state)));
 }
@@ -203,7 +281,7 @@ function endStatus(state: PassState, ready: ReadyState, why: Failure | undefined
 /** The token is handled by the write that ends the pass (spec 20 step 5). */
 function withToken(state: PassState, status: StageSetStatus): StageSetStatus {
   const token = requestToken(state);
-  return token === undefined || token === "" ? status : { ...status, lastHandledReconcileAt: token };
+  return token === undefined ? status : { ...status, lastHandledReconcileAt: token };
 }
 
 function statusContext(state: PassState): StatusContext {
@@ -222,7 +300,7 @@ function nextLook(state: PassState, look: NextLook, failures: number): Outcome["
     case "never":
       return undefined;
     case "minute":
-      return { afterMs: minuteMs, jitter: 0.05 };
+      return { afterMs: minuteMs, jitter: 0 };
     case "interval":
       return { afterMs: intervalMs(spec, defaultIntervalMs), jitter: 0.05 };
     case "retry":
@@ -241,6 +319,7 @@ export function end(outcome: {
   readonly failure?: Failure;
   readonly events?: readonly PassEvent[];
   readonly verified?: readonly string[];
+  readonly held?: ReadyReason;
 }): Step {
   return {
     kind: "end",
@@ -252,6 +331,7 @@ export function end(outcome: {
       failure: outcome.failure,
       events: outcome.events ?? [],
       verified: outcome.verified ?? [],
+      held: outcome.held,
     },
   };
 }

@@ -1,5 +1,6 @@
-import type { StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
-import type { ReadyReason } from "../../api/reasons.ts";
+import { entryHolds } from "../holds/entry-holds.ts";
+import type { EntryHold, GoalInput, Hold } from "../holds/hold.ts";
+import { standstill } from "../holds/update-window.ts";
 import { identityOf, sameIdentity, type ArtifactIdentity, type Pin } from "../pins.ts";
 import { appliedIdentity, enteredIdentity, stageEntry } from "../status.ts";
 
@@ -22,38 +23,18 @@ export interface StageGoal {
   readonly pin: Pin;
 }
 
-/** A wait somebody asked for: nothing new enters, what runs is still corrected. */
-export interface Hold {
-  readonly reason: ReadyReason;
-  readonly message: string;
-  /** When to look again at the latest, epoch ms. */
-  readonly until: number | undefined;
-}
-
 export interface Goals {
   readonly stages: readonly StageGoal[];
   readonly hold: Hold | undefined;
+  /** The hold stops every write to the target, also of what runs. */
+  readonly standstill: boolean;
 }
-
-export interface GoalInput {
-  readonly spec: StageSetSpec;
-  readonly status: StageSetStatus;
-  readonly generation: number;
-  /** One per stage, in spec order. */
-  readonly pins: readonly Pin[];
-  /** Epoch ms. */
-  readonly now: number;
-}
-
-/** Keeps stages from entering a pin; the first one that holds a stage holds every later one too. */
-type EntryHold = (input: GoalInput, index: number) => Hold | undefined;
-
-/** Tried in the order of spec 40 §1; each arrives with the feature it belongs to. */
-const entryHolds: readonly EntryHold[] = [];
 
 /** Decides where each stage is driven to. Holds, windows, budgets and rollback change nothing but this. */
 export function planGoals(input: GoalInput): Goals {
-  let hold: Hold | undefined;
+  const still = standstill(input);
+  let hold = still;
+  const holds = entryHolds.map((prepare) => prepare(input));
   const stages: StageGoal[] = [];
   for (const [index, stage] of input.spec.stages.entries()) {
     const pin = input.pins[index];
@@ -62,7 +43,11 @@ export function planGoals(input: GoalInput): Goals {
     const entered = enteredIdentity(entry);
     const identity = identityOf(pin);
     const entering = !sameIdentity(entered, identity);
-    if (entering && hold === undefined) hold = firstHold(input, index);
+    if (entering && hold === undefined) hold = firstHold(holds, index);
+    if (still !== undefined) {
+      stages.push({ stage: stage.name, index, mode: "untouched", identity: entered, content: "cache", pin });
+      continue;
+    }
     const applied = appliedIdentity(entry);
     const verified = entry?.phase === "Ready" && input.status.observedGeneration === input.generation;
     if (entering && hold !== undefined) {
@@ -76,12 +61,12 @@ export function planGoals(input: GoalInput): Goals {
     const mode = entering ? "enter" : done ? "keep" : "continue";
     stages.push({ stage: stage.name, index, mode, identity, content: "pin", pin });
   }
-  return { stages, hold };
+  return { stages, hold, standstill: still !== undefined };
 }
 
-function firstHold(input: GoalInput, index: number): Hold | undefined {
-  for (const check of entryHolds) {
-    const hold = check(input, index);
+function firstHold(holds: readonly ReturnType<EntryHold>[], index: number): Hold | undefined {
+  for (const check of holds) {
+    const hold = check(index);
     if (hold !== undefined) return hold;
   }
   return undefined;

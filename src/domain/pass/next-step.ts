@@ -3,24 +3,50 @@ import { failure, type Failure } from "../failure.ts";
 import { revisionKeys, type Pin } from "../pins.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import type { StageSetSpec } from "../../api/stage-set.ts";
-import { orderedStages, withReady, type ReadyState } from "../status.ts";
+import { orderedStages, readyCondition, stageEntry, withReady, type ReadyState } from "../status.ts";
 import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failures.ts";
 import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
 import { planGoals, type Goals } from "./goals.ts";
-import { factOf, renderKey, stageIdentity, stageSetIdentity, unread, type Plan } from "./plan.ts";
-import { expressionsOf } from "../validation/expressions.ts";
+import { factOf, renderKey, settledPhase, stageIdentity, stageSetIdentity, unread, type Plan } from "./plan.ts";
+import { cannotActOn } from "../holds/not-built.ts";
+import { retryMs } from "../timing.ts";
+import { hasExpressions } from "../validation/expressions.ts";
+import { refusedAhead } from "./refused-ahead.ts";
 import { stageStep } from "./stage-step.ts";
 import type { FactKey, PassState, RenderFact } from "./state.ts";
 import type { Step } from "./step.ts";
 import { isLost, teardownStep } from "./teardown.ts";
+import { windowRecord, windowsNow } from "./window-step.ts";
 
 /**
  * The next thing to do for one StageSet, given everything known about it: spec 20 §2, in its order. Pure: the same state
  * gives the same step, so a wake, a restart and a new leader need nothing but to ask again.
  */
 export function nextStep(state: PassState): Step {
-  const step = decide(state);
+  const step = joined(state, decide(state));
+  const { recordFailure } = state.results;
+  // Asked for again at once, it would fail again.
+  const again = step.kind === "record" && step.write.kind === "inventory" && state.snapshot.deletedAt === undefined;
+  if (again && recordFailure !== undefined) return endFailed(state, recordFailure);
   return step.kind === "end" ? endOfRun(state, step) : step;
+}
+
+/**
+ * Sends a record together with the one that follows it, when nothing else has to be done in between: what follows is
+ * decided as if the record were acknowledged, so the one write says all that the two would have said. A record that may
+ * wait lets go first what only prepares the next: facts to read and ids to put on record.
+ */
+function joined(state: PassState, step: Step): Step {
+  if (step.kind !== "record" || step.write.kind !== "status" || step.joinsNext === undefined) return step;
+  const next = decide({
+    ...state,
+    stored: { ...state.stored, status: step.write.status },
+    memory: { ...state.memory, ...step.remember },
+  });
+  const prepares = next.kind === "need" || (next.kind === "record" && next.write.kind === "inventory");
+  if (prepares && step.joinsNext === "once prepared") return next;
+  if (next.kind !== "record" || next.write.kind !== "status") return step;
+  return { kind: "record", write: next.write, remember: { ...step.remember, ...next.remember } };
 }
 
 function decide(state: PassState): Step {
@@ -34,14 +60,15 @@ function decide(state: PassState): Step {
 }
 
 function specStep(state: PassState, spec: StageSetSpec): Step {
-  const refused = withoutServiceAccount(state, spec);
+  const refused = cannotActOn(spec) ?? withoutServiceAccount(state, spec);
   if (refused !== undefined) return endFailed(state, refused);
   const early: FactKey[] = [];
-  if (expressionsOf(spec).next().done !== true) early.push({ kind: "expressions" });
+  if (hasExpressions(spec)) early.push({ kind: "expressions" });
   if ((spec.dependsOn ?? []).length > 0) early.push({ kind: "dependencies" });
   const missing = unread(state, early);
   if (missing.length > 0) return { kind: "need", facts: missing };
   const invalid = factOf(state, { kind: "expressions" });
+  if (invalid?.kind === "failed") return endFailed(state, invalid.failure);
   if (invalid?.kind === "expressions" && invalid.invalid !== undefined)
     return endFailed(state, { ...failure("InvalidSpec", invalid.invalid), terminal: true });
   const dependencies = factOf(state, { kind: "dependencies" });
@@ -69,13 +96,20 @@ function endOfRun(state: PassState, step: Extract<Step, { kind: "end" }>): Step 
 function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]): Step {
   const backoffMs = backoffLeftMs(state);
   if (backoffMs > 0) return end({ ready: undefined, next: { afterMs: backoffMs, jitter: 0 } });
-  const goals = planGoals({
-    spec,
-    status: state.stored.status,
-    generation: state.snapshot.generation,
-    pins,
-    now: state.now,
-  });
+  const { status } = state.stored;
+  const asked = windowsNow(state, { spec, status, pins });
+  if ("kind" in asked) return asked;
+  const { generation } = state.snapshot;
+  const retry = retryMs(spec, state.options.defaultIntervalMs);
+  const input = { spec, status, generation, pins, windows: asked.windows, now: state.now, retryMs: retry };
+  const goals = planGoals(input);
+  const heldBack = windowRecord(state, { input, goals });
+  if (heldBack !== undefined) return heldBack;
+  const refusal = refusedOutright(goals);
+  if (refusal !== undefined) return endFailed(state, refusal);
+  const revisions = effectiveRevisions(state, goals, pins);
+  const run = runningRun(state);
+  if (goals.standstill) return finishPass(state, { spec, pins, goals, revisions, run, renders: new Map() });
   const connection = connect(state, spec);
   if (connection !== undefined) return connection;
   const recovery = recover(state, spec);
@@ -83,14 +117,7 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
 
   const renders = preflight(state, goals);
   if (renders.kind !== "renders") return renders;
-  const plan: Plan = {
-    spec,
-    pins,
-    goals,
-    revisions: effectiveRevisions(state, goals, pins),
-    resuming: state.memory.run?.state === "running" && state.memory.run.generation === state.snapshot.generation,
-    renders: renders.byStage,
-  };
+  const plan: Plan = { spec, pins, goals, revisions, run, renders: renders.byStage };
   const claimed = objectClaimedTwice(
     goals.stages.flatMap((goal) => {
       const render = renders.byStage.get(goal.stage);
@@ -99,6 +126,8 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   );
   if (claimed !== undefined) return endFailed(state, { ...claimed, terminal: true });
 
+  const refused = refusedAhead(state, plan);
+  if (refused !== undefined) return refused;
   const started = startRun(state, plan);
   if (started !== undefined) return started;
   for (const goal of goals.stages) {
@@ -106,6 +135,12 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
     if (step.kind !== "passed") return step;
   }
   return finishPass(state, plan);
+}
+
+/** A refused release of which nothing runs yet: there is nothing to correct meanwhile. */
+function refusedOutright({ hold, stages }: Goals): Failure | undefined {
+  if (hold?.kind !== "refusal" || stages.some((goal) => goal.mode !== "untouched")) return undefined;
+  return { ...failure(hold.reason, hold.message), terminal: true };
 }
 
 /** Spec 50 §1.3: decided before any source is read. */
@@ -183,13 +218,17 @@ function startRun(state: PassState, plan: Plan): Step | undefined {
       .filter((goal) => goal.mode === "enter")
       .map((goal) => goal.stage)
       .filter((name) => {
-        const phase = status.stages?.find((entry) => entry.name === name)?.phase;
+        const phase = stageEntry(status, name)?.phase;
         return phase !== "Pending" && phase !== "Failed";
       }),
   );
   const newTarget = !deepEqual(status.lastAttemptedRevisions, plan.revisions);
-  if (!newGeneration && !newTarget && entering.size === 0) return undefined;
-  const moved = new Set(plan.goals.stages.filter((goal) => goal.mode === "enter").map((goal) => goal.stage));
+  if (!newGeneration && !newTarget && entering.size === 0 && !isLetGo(state, plan)) return undefined;
+  const moved = new Set(
+    plan.goals.stages
+      .filter((goal) => goal.mode === "enter" || settledPhase(plan, goal) === "Pending")
+      .map((goal) => goal.stage),
+  );
   const stages = orderedStages(plan.spec, status).map((entry) => {
     if (!newGeneration && !moved.has(entry.name)) return entry;
     const { message: _message, waitingFor: _waitingFor, ...rest } = entry;
@@ -210,11 +249,22 @@ function startRun(state: PassState, plan: Plan): Step | undefined {
     kind: "record",
     write: { kind: "status", status: next },
     remember: {
-      run: { generation: state.snapshot.generation, pins: plan.pins, state: "running" },
+      run: { generation: state.snapshot.generation, pins: plan.pins, turn: 0, begun: false },
       verifyStarted: new Map(),
       waveStarted: new Map(),
     },
+    joinsNext: "once prepared",
   };
+}
+
+/** A spec edit that a closed window kept from being applied: Ready has told of no run towards it yet. */
+function isLetGo(state: PassState, { goals }: Plan): boolean {
+  const { status } = state.stored;
+  if (readyCondition(status)?.status !== "True") return false;
+  return goals.stages.some(
+    ({ stage, mode, content }) =>
+      mode === "continue" && content === "pin" && stageEntry(status, stage)?.phase === "Pending",
+  );
 }
 
 /** `lastAttemptedRevisions`: pins, but for held stages what they stay at (a held update does not change it). */

@@ -1,8 +1,17 @@
 import type { StageSetSpec } from "../../api/stage-set.ts";
 import { requestedAtAnnotation } from "../../api/keys.ts";
-import type { Pin } from "../pins.ts";
+import { tokenOf } from "../ignored-annotations.ts";
+import { revisionKeys, type Pin } from "../pins.ts";
 import type { Goals, StageGoal } from "./goals.ts";
-import { factName, type Fact, type FactKey, type Identity, type PassState, type RenderFact } from "./state.ts";
+import {
+  factName,
+  type Fact,
+  type FactKey,
+  type Identity,
+  type PassState,
+  type RenderFact,
+  type RunMemory,
+} from "./state.ts";
 
 /** What every part of a pass over a valid spec needs. */
 export interface Plan {
@@ -11,8 +20,8 @@ export interface Plan {
   readonly goals: Goals;
   /** Effective revisions as `lastAttemptedRevisions` spells them. */
   readonly revisions: Readonly<Record<string, string>>;
-  /** A run of this target is under way in this process: stages that are done pass without requests. */
-  readonly resuming: boolean;
+  /** The run of this target that is under way in this process: stages that had their turn pass without requests. */
+  readonly run: RunMemory | undefined;
   readonly renders: ReadonlyMap<string, RenderFact>;
 }
 
@@ -53,6 +62,19 @@ export function currentRender(state: PassState, plan: Plan, goal: StageGoal): Re
   return late?.kind === "render" ? late.render : plan.renders.get(goal.stage);
 }
 
+/**
+ * The phase of a stage that is applied and verified at its goal. One that is held while an earlier stage already took
+ * what their common source offers now is not Ready: `lastAttemptedRevisions` names another revision (E4).
+ */
+export function settledPhase(
+  { pins, revisions }: Pick<Plan, "pins" | "revisions">,
+  goal: StageGoal,
+): "Ready" | "Pending" {
+  if (goal.content === "pin") return "Ready";
+  const attempted = revisions[revisionKeys(pins)[goal.index] ?? ""];
+  return attempted === goal.identity?.revision ? "Ready" : "Pending";
+}
+
 /** The keys among `keys` whose fact has not been read in this pass. */
 export function unread(state: PassState, keys: readonly FactKey[]): readonly FactKey[] {
   return keys.filter((key) => !state.facts.has(factName(key)));
@@ -62,9 +84,9 @@ export function factOf(state: PassState, key: FactKey): Fact | undefined {
   return state.facts.get(factName(key));
 }
 
-/** The value of the annotation that asks for a reconcile now. */
+/** The token of the annotation that asks for a reconcile now. */
 export function requestToken(state: PassState): string | undefined {
-  return state.snapshot.annotations[requestedAtAnnotation];
+  return tokenOf(state.snapshot.annotations[requestedAtAnnotation]);
 }
 
 /** True when every stage is done with its pin and nothing is on the way: nothing this pass does is a release. */

@@ -1,15 +1,17 @@
 import type { Stage, StageStatus } from "../../api/stage-set.ts";
 import { stageFailure } from "../failure.ts";
 import { objectClaimedTwice } from "../claims.ts";
+import { parseObjectId } from "../object-id.ts";
 import { sameIdentity, type ArtifactIdentity } from "../pins.ts";
 import { planWaves } from "../waves.ts";
 import { appliedIdentity, enteredIdentity, orderedStages, stageEntry, withStage } from "../status.ts";
 import { retryMs, verifyTimeoutMs } from "../timing.ts";
 import { formatDuration } from "../../lib/duration.ts";
+import { isAuditDue } from "./audit.ts";
 import { connectFailure } from "./failures.ts";
 import { endFailed, endProgressing } from "./finish.ts";
 import type { StageGoal } from "./goals.ts";
-import { factOf, stageIdentity, type Plan } from "./plan.ts";
+import { factOf, settledPhase, stageIdentity, type Plan } from "./plan.ts";
 import type {
   Identity,
   PassState,
@@ -20,7 +22,8 @@ import type {
   StageResult,
   Waiting,
 } from "./state.ts";
-import type { Effect, RecordKey, Step, Wake } from "./step.ts";
+import type { Effect, InventoryRecord, RecordKey, Step, Wake } from "./step.ts";
+import { isOutdated, listWaiting, nextListingAt } from "./waiting-for.ts";
 
 /** The stage asks for nothing more in this pass. */
 export interface Passed {
@@ -32,6 +35,8 @@ const passed: Passed = { kind: "passed" };
 const waveTimeoutMs = 60_000;
 /** How soon a wave, or an object being recreated, is looked at again; most are there within a few. */
 const waveLookMs = 100;
+
+type ApplyEffect = Extract<Effect, { kind: "apply" }>;
 
 /** One stage in its turn, with everything its part of the pass needs. */
 interface Turn {
@@ -69,7 +74,8 @@ export function stageStep(state: PassState, plan: Plan, goal: StageGoal): Step |
     entry,
     rerendered,
   };
-  if (goal.mode === "keep" && !rerendered) return plan.resuming ? passed : keepStage(turn);
+  const settled = goal.mode === "keep" || (entry?.phase === "Pending" && settledPhase(plan, goal) === "Pending");
+  if (settled && !rerendered) return goal.index < (plan.run?.turn ?? 0) ? passed : keepStage(turn);
   return releaseStage(turn);
 }
 
@@ -81,10 +87,10 @@ function turnRender(
 ): { readonly render: Turn["render"] | undefined } | { readonly step: Step } {
   const first = plan.renders.get(goal.stage);
   if (first === undefined || first.kind === "unobtainable" || goal.identity === undefined) return { render: undefined };
-  if (first.kind === "rendered" && !isReadAgain(plan, goal, first)) return { render: first };
-  if (first.kind === "failed") return { step: endFailed(state, first.failure) };
   const key = { kind: "render", stage: goal.stage, identity: goal.identity, pin: goal.pin, at: "stage" } as const;
   const fact = factOf(state, key);
+  if (first.kind === "rendered" && fact === undefined && !isReadAgain(plan, goal, first)) return { render: first };
+  if (first.kind === "failed") return { step: endFailed(state, first.failure) };
   if (fact === undefined) return { step: { kind: "need", facts: [key] } };
   if (fact.kind === "failed") return { step: endFailed(state, fact.failure) };
   if (fact.kind !== "render") throw new TypeError("the render fact is of another kind");
@@ -109,15 +115,18 @@ function turnRender(
 /** Step 19: variables are read again, and kinds that were not served may be by now. */
 function isReadAgain(plan: Plan, goal: StageGoal, first: Extract<RenderFact, { kind: "rendered" }>): boolean {
   if (first.provisional) return true;
-  if (goal.mode === "keep" || plan.resuming) return false;
-  return goal.index > 0 && (plan.spec.stages[goal.index]?.postBuild?.substituteFrom ?? []).length > 0;
+  if (goal.mode === "keep") return false;
+  const { turn = 0, begun = false } = plan.run ?? {};
+  // Nothing was applied since the first stage was rendered.
+  const firstToCome = Math.max(begun ? turn + 1 : turn, 1);
+  return goal.index >= firstToCome && (plan.spec.stages[goal.index]?.postBuild?.substituteFrom ?? []).length > 0;
 }
 
 /** Re-asserts a stage that is done: reads, repairs drift, looks at readiness, waits for nothing. */
 function keepStage(turn: Turn): Step | Passed {
   const prepared = prepare(turn);
   if (prepared !== undefined) return prepared;
-  const applied = applyStep(turn, "steady");
+  const applied = applyStep(turn, isAuditDue(turn.state) ? "audit" : "steady");
   if (applied !== undefined) return applied;
   const readiness = readinessOf(turn);
   if (readiness.kind === "need") return readiness;
@@ -149,7 +158,8 @@ function keptNotReady(turn: Turn): Step | Passed {
   return {
     kind: "park",
     wakes: [readinessWake(turn), { kind: "at", elapsed: since + timeoutMs }],
-    remember: { notReadySince: withKey(state.memory.notReadySince, goal.stage, since), run: runMemory(turn) },
+    // The run makes no progress of its own: what may mend the stage replaces it at once.
+    remember: { notReadySince: withKey(state.memory.notReadySince, goal.stage, since), run: undefined },
   };
 }
 
@@ -168,8 +178,13 @@ function releaseStage(turn: Turn): Step | Passed {
   if (readiness.kind === "ready") return becomeReady(turn);
   const acceptedOnRecord =
     sameIdentity(appliedIdentity(turn.entry), turn.identity) && turn.entry?.appliedDigest === turn.identity.digest;
-  if (!acceptedOnRecord || (readiness.kind === "waiting" && turn.entry?.phase !== "Verifying"))
-    return record(turn, { ...acceptedFields(turn), phase: "Verifying", message: undefined }, rememberRender(turn));
+  const waits = readiness.kind === "waiting" && !isGivenUp(turn, readiness);
+  if (!acceptedOnRecord || (waits && turn.entry?.phase !== "Verifying"))
+    return record(
+      turn,
+      { ...acceptedFields(turn), phase: "Verifying", message: undefined, ...waitingField(turn, readiness) },
+      { ...rememberRender(turn), ...listedNow(turn) },
+    );
   return readiness.kind === "failed"
     ? endFailed(turn.state, verifyFailure(turn, readiness))
     : waitForReadiness(turn, readiness);
@@ -185,8 +200,32 @@ function prepare(turn: Turn): Step | undefined {
   return recordInventory(turn);
 }
 
-/** E1: the inventory grows to everything that may be written, before it is written. */
+/**
+ * E1: the inventory grows to everything that may be written, before it is written. What later stages are going to
+ * write is recorded along with it, as far as it is known: a superset is safe, and their turns need not wait for it.
+ */
 function recordInventory(turn: Turn): Step | undefined {
+  const own = missingInventory(turn);
+  if (own === undefined) return undefined;
+  const ahead = turn.plan.goals.stages.slice(turn.goal.index + 1).flatMap((goal) => laterInventory(turn, goal) ?? []);
+  return { kind: "record", write: { kind: "inventory", ...own, ...(ahead.length === 0 ? {} : { ahead }) } };
+}
+
+/** What a later stage lacks on record to be applied; undefined also while its turn alone can tell. */
+function laterInventory({ state, plan }: Turn, goal: StageGoal): InventoryRecord | undefined {
+  const stage = plan.spec.stages[goal.index];
+  const render = plan.renders.get(goal.stage);
+  if (stage === undefined || goal.content !== "pin" || goal.mode === "keep") return undefined;
+  if (render?.kind !== "rendered" || isReadAgain(plan, goal, render)) return undefined;
+  const as = stageIdentity(plan.spec, stage, state.options.defaultServiceAccount);
+  const missing = missingInventory({ state, goal, render, as });
+  const recorded = state.stored.inventory.get(goal.stage);
+  // Whoever applied what is there stays on record until another one is about to.
+  return recorded === undefined || recorded.serviceAccount === missing?.serviceAccount ? missing : undefined;
+}
+
+/** What the stage has to record before its objects are written; undefined when it is on record. */
+function missingInventory(turn: Pick<Turn, "state" | "goal" | "render" | "as">): InventoryRecord | undefined {
   const { state, goal, render } = turn;
   const recorded = state.stored.inventory.get(goal.stage);
   const known = new Map((recorded?.entries ?? []).map((entry) => [entry.id, entry]));
@@ -206,14 +245,14 @@ function recordInventory(turn: Turn): Step | undefined {
     [...grown].every(([id, entry]) => shortVersion(known.get(id)?.version) === shortVersion(entry.version));
   if (same) return undefined;
   const entries: readonly RecordedEntry[] = [...grown.values()];
-  return {
-    kind: "record",
-    write: { kind: "inventory", stage: goal.stage, position: goal.index, entries, serviceAccount },
-  };
+  return { stage: goal.stage, position: goal.index, entries, serviceAccount };
 }
 
 /** The ServiceAccount before this one stays on record until what it alone may be able to delete is pruned (spec 50 §1.6). */
-function recordedAccount({ as, render }: Turn, recorded: RecordedStage | undefined): string | undefined {
+function recordedAccount(
+  { as, render }: Pick<Turn, "as" | "render">,
+  recorded: RecordedStage | undefined,
+): string | undefined {
   const rendered = new Set(render.objects.map((object) => object.id));
   const leaves = recorded?.entries.some((entry) => !rendered.has(entry.id)) ?? false;
   if (leaves && recorded?.serviceAccount !== undefined) return recorded.serviceAccount;
@@ -244,7 +283,13 @@ function begin(turn: Turn): Step | undefined {
   if (onRecord && inProgress && !changing) return undefined;
   return record(
     turn,
-    { enteredRevision: identity.revision, enteredDigest: identity.digest, phase: "Applying", message: undefined },
+    {
+      enteredRevision: identity.revision,
+      enteredDigest: identity.digest,
+      phase: "Applying",
+      message: undefined,
+      waitingFor: undefined,
+    },
     {
       verifyStarted: withoutKey(state.memory.verifyStarted, goal.stage),
       waveStarted: withoutKey(state.memory.waveStarted, goal.stage),
@@ -256,7 +301,7 @@ function begin(turn: Turn): Step | undefined {
 function appliedBefore(turn: Turn): boolean {
   const { state, plan, goal, entry, identity, render } = turn;
   return (
-    plan.resuming &&
+    plan.run !== undefined &&
     entry?.phase === "Verifying" &&
     sameIdentity(appliedIdentity(entry), identity) &&
     state.memory.renderHashes.get(goal.stage) === render.hash
@@ -264,7 +309,7 @@ function appliedBefore(turn: Turn): boolean {
 }
 
 /** The next wave to apply, or what stands in its way; undefined when every wave is accepted. */
-function applyStep(turn: Turn, mode: "changed" | "steady"): Step | undefined {
+function applyStep(turn: Turn, mode: ApplyEffect["mode"]): Step | undefined {
   const { state, goal, identity, as, render } = turn;
   const waves = planWaves(render.objects);
   const result = currentResult(turn);
@@ -298,10 +343,10 @@ function applyStep(turn: Turn, mode: "changed" | "steady"): Step | undefined {
 }
 
 /** E1, E3 and E5 as records the driver checks before the effect. */
-function requirements(turn: Turn, ids: readonly string[], mode: "changed" | "steady"): readonly RecordKey[] {
+function requirements(turn: Turn, ids: readonly string[], mode: ApplyEffect["mode"]): readonly RecordKey[] {
   const { goal, identity, plan } = turn;
   const keys: RecordKey[] = [{ kind: "finalizer" }, { kind: "inventory", stage: goal.stage, ids }];
-  if (mode === "steady") return keys;
+  if (mode !== "changed") return keys;
   const earlier = plan.goals.stages
     .filter((other) => other.index < goal.index && other.content === "pin" && other.identity !== undefined)
     .flatMap((other) => (other.identity === undefined ? [] : [{ stage: other.stage, identity: other.identity }]));
@@ -316,13 +361,11 @@ function currentResult(turn: Turn): StageResult | undefined {
 }
 
 function recreatingWait(result: StageResult): readonly Waiting[] {
-  return result.recreating.map((id) => ({
-    kind: "",
-    namespace: "",
-    name: id,
-    status: "Terminating",
-    message: "is deleted to be created anew",
-  }));
+  return result.recreating.map(({ id, finalizers }) => {
+    const { kind, namespace, name } = parseObjectId(id) ?? { kind: "", namespace: "", name: id };
+    const held = finalizers.length === 0 ? "" : `, held by finalizers ${[...finalizers].sort().join(", ")}`;
+    return { kind, namespace, name, status: "Terminating", message: `is deleted to be created anew${held}` };
+  });
 }
 
 /** A wave others build on is not there yet: look again soon, for at most a minute. */
@@ -365,19 +408,23 @@ function verifyFailure(
   );
 }
 
-/** Phase `Ready`, with everything that became true since the stage was begun. */
+/**
+ * Phase `Ready`, with everything that became true since the stage was begun. The beginning of the next stage, or the
+ * commit, may share its write: both then are on record before anything else is done.
+ */
 function becomeReady(turn: Turn): Step | Passed {
   if (turn.entry?.phase === "Ready" && !turn.rerendered) return passed;
-  return record(
+  const ready = record(
     turn,
-    { ...acceptedFields(turn), phase: "Ready", message: undefined, waitingFor: undefined },
+    { ...acceptedFields(turn), phase: settledPhase(turn.plan, turn.goal), message: undefined, waitingFor: undefined },
     {
       ...rememberRender(turn),
       verifyStarted: withoutKey(turn.state.memory.verifyStarted, turn.goal.stage),
       notReadySince: withoutKey(turn.state.memory.notReadySince, turn.goal.stage),
-      run: runMemory(turn),
+      run: runMemory(turn, "is over"),
     },
   );
+  return { ...ready, joinsNext: "at once" };
 }
 
 /** Set once every object of the stage was accepted, and by nothing else. */
@@ -398,18 +445,19 @@ function rememberRender(turn: Turn): { readonly renderHashes: ReadonlyMap<string
 /** Applied and waiting: parked until something changes or the clock is out (spec 20 §9.5). */
 function waitForReadiness(turn: Turn, readiness: Extract<ReadinessFact, { kind: "waiting" }>): Step {
   const { state, plan, goal, stage } = turn;
-  const started = state.memory.verifyStarted.get(goal.stage) ?? state.elapsed;
+  const started = verifyStartedAt(turn);
   const verifyStarted = withKey(state.memory.verifyStarted, goal.stage, started);
   const timeoutMs = verifyTimeoutMs(plan.spec, stage);
-  if (state.elapsed - started < timeoutMs)
+  const listing = listWaitingAnew(turn, readiness, started);
+  if (listing.kind === "record") return listing;
+  if (!isTimeOut(turn))
     return {
       kind: "park",
-      wakes: [readinessWake(turn), { kind: "at", elapsed: started + timeoutMs }],
-      remember: { verifyStarted, run: runMemory(turn) },
+      wakes: [readinessWake(turn), { kind: "at", elapsed: Math.min(started + timeoutMs, listing.at) }],
+      remember: { verifyStarted, waitingListed: listing.listed, run: runMemory(turn) },
     };
   const what = describeWaiting(readiness.objects);
-  const onTimeout = stage.onTimeout ?? plan.spec.onTimeout ?? "Hold";
-  if (readiness.stuck || onTimeout === "Rollback")
+  if (isGivenUp(turn, readiness))
     return endFailed(
       state,
       stageFailure({
@@ -431,6 +479,51 @@ function waitForReadiness(turn: Turn, readiness: Extract<ReadinessFact, { kind: 
   });
 }
 
+/** `waitingFor` is written with the phase, then brought up to date now and then, if it says something else. */
+function listWaitingAnew(
+  turn: Turn,
+  readiness: Extract<ReadinessFact, { kind: "waiting" }>,
+  started: number,
+):
+  | Extract<Step, { kind: "record" }>
+  | { readonly kind: "listed"; readonly at: number; readonly listed: ReadonlyMap<string, number> } {
+  const { state, goal, entry } = turn;
+  const writtenAt = state.memory.waitingListed.get(goal.stage) ?? state.elapsed;
+  const at = nextListingAt({ started, writtenAt });
+  const due = state.elapsed >= at;
+  if (due && entry?.phase === "Verifying" && isOutdated(readiness.objects, entry.waitingFor))
+    return record(turn, waitingField(turn, readiness), listedNow(turn));
+  const listedAt = due ? state.elapsed : writtenAt;
+  return {
+    kind: "listed",
+    at: nextListingAt({ started, writtenAt: listedAt }),
+    listed: withKey(state.memory.waitingListed, goal.stage, listedAt),
+  };
+}
+
+function waitingField({ entry, state }: Turn, readiness: ReadinessFact): Pick<StageStatus, "waitingFor"> {
+  if (readiness.kind !== "waiting") return {};
+  return { waitingFor: listWaiting(readiness.objects, entry?.waitingFor, state.now) };
+}
+
+function listedNow({ state, goal }: Turn): Pick<PassState["memory"], "waitingListed"> {
+  return { waitingListed: withKey(state.memory.waitingListed, goal.stage, state.elapsed) };
+}
+
+function verifyStartedAt({ state, goal }: Turn): number {
+  return state.memory.verifyStarted.get(goal.stage) ?? state.elapsed;
+}
+
+function isTimeOut(turn: Turn): boolean {
+  return turn.state.elapsed - verifyStartedAt(turn) >= verifyTimeoutMs(turn.plan.spec, turn.stage);
+}
+
+/** The clock is out and the wait does not go on: the stage fails (spec 20 §9.5). */
+function isGivenUp(turn: Turn, readiness: Extract<ReadinessFact, { kind: "waiting" }>): boolean {
+  const onTimeout = turn.stage.onTimeout ?? turn.plan.spec.onTimeout ?? "Hold";
+  return isTimeOut(turn) && (readiness.stuck || onTimeout === "Rollback");
+}
+
 function readinessWake(turn: Turn): Wake {
   return { kind: "readiness", stage: turn.goal.stage, identity: turn.identity, as: turn.as };
 }
@@ -448,15 +541,17 @@ function describeWaiting(waiting: readonly Waiting[]): string {
     : shown.join("; ");
 }
 
-function runMemory(turn: Turn): PassState["memory"]["run"] {
-  return { generation: turn.state.snapshot.generation, pins: turn.plan.pins, state: "running" };
+function runMemory({ state, plan, goal }: Turn, over: "goes on" | "is over" = "goes on"): PassState["memory"]["run"] {
+  const begun = over === "goes on";
+  const turn = begun ? goal.index : goal.index + 1;
+  return { generation: state.snapshot.generation, pins: plan.pins, turn, begun };
 }
 
 function record(
   turn: Turn,
   change: Parameters<typeof withStage>[2],
   remember: NonNullable<Extract<Step, { kind: "record" }>["remember"]>,
-): Step {
+): Extract<Step, { kind: "record" }> {
   const { state, plan, goal } = turn;
   const base = { ...state.stored.status, stages: orderedStages(plan.spec, state.stored.status) };
   return { kind: "record", write: { kind: "status", status: withStage(base, goal.stage, change) }, remember };

@@ -1,7 +1,9 @@
+import type { ReadyReason } from "../../api/reasons.ts";
 import type { StageSet, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import type { Failure } from "../failure.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
 import type { RenderedObject } from "../rendered.ts";
+import type { WindowState } from "../windows/update-windows.ts";
 
 /**
  * Whom requests to a cluster are made as: a ServiceAccount of the StageSet's namespace, or the controller itself
@@ -59,13 +61,15 @@ export interface EngineOptions {
   readonly defaultServiceAccount: string | undefined;
   readonly maxTeardownWaitMs: number;
   /** Ends Ready messages that need one; undefined = no link. Takes the reason. */
-  readonly runbookLink: (reason: string) => string | undefined;
+  readonly runbookLink: (reason: ReadyReason) => string | undefined;
 }
 
 /** A fact to read. Its key names the identity that reads it, so nothing read as one is ever served to another. */
 export type FactKey =
   | { readonly kind: "dependencies" }
   | { readonly kind: "pins" }
+  /** Whether the update windows are open. */
+  | { readonly kind: "windows" }
   | { readonly kind: "expressions" }
   | { readonly kind: "connection"; readonly identity: Identity }
   | {
@@ -75,6 +79,14 @@ export type FactKey =
       readonly pin: Pin | undefined;
       /** `stage`: read again when the stage's turn has come (spec 20 step 19). */
       readonly at: "preflight" | "stage";
+    }
+  | {
+      readonly kind: "preflight";
+      readonly stage: string;
+      readonly as: Identity;
+      readonly renderHash: string;
+      /** Stages of the release whose turns come before, and may change what the answer is. */
+      readonly after: readonly string[];
     }
   | { readonly kind: "readiness"; readonly stage: string; readonly identity: ArtifactIdentity }
   | { readonly kind: "recovery"; readonly stages: readonly string[] }
@@ -89,6 +101,8 @@ export function factName(key: FactKey): string {
       return `render ${key.at} ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
     case "readiness":
       return `readiness ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
+    case "preflight":
+      return `preflight ${key.stage} ${identityKey(key.as)} ${key.renderHash}`;
     case "recovery":
       return "recovery";
     default:
@@ -136,9 +150,12 @@ export type ReadinessFact =
 export type Fact =
   | { readonly kind: "dependencies"; readonly unmet: Failure | undefined }
   | { readonly kind: "pins"; readonly pins: readonly Pin[] }
+  | { readonly kind: "windows"; readonly state: WindowState }
   | { readonly kind: "expressions"; readonly invalid: string | undefined }
   | { readonly kind: "connection" }
   | { readonly kind: "render"; readonly render: RenderFact }
+  /** `refusal`: what no turn of the release could apply. */
+  | { readonly kind: "preflight"; readonly refusal: Failure | undefined }
   | { readonly kind: "readiness"; readonly readiness: ReadinessFact }
   | {
       readonly kind: "recovery";
@@ -166,7 +183,7 @@ export interface StageResult {
   /** Objects of a wave that others build on, which are not Current yet. */
   readonly unsettled: readonly Waiting[];
   /** Objects the controller recreates, which must be gone first. */
-  readonly recreating: readonly string[];
+  readonly recreating: readonly PendingDelete[];
   readonly failure: Failure | undefined;
 }
 
@@ -209,6 +226,8 @@ export interface Memory {
   readonly backoffUntil: number | undefined;
   /** When a stage's verify clock started, monotonic ms. */
   readonly verifyStarted: ReadonlyMap<string, number>;
+  /** When what a stage waits for was last written or found to be as written, monotonic ms. */
+  readonly waitingListed: ReadonlyMap<string, number>;
   /** When a deployed stage was first seen not ready, monotonic ms. */
   readonly notReadySince: ReadonlyMap<string, number>;
   /** Render hash of each stage as last applied. */
@@ -218,13 +237,18 @@ export interface Memory {
   /** When a stage's deletes started, monotonic ms. */
   readonly deletesStarted: ReadonlyMap<string, number>;
   readonly handledRequest: string | undefined;
+  /** When a pass last dry-ran every object, monotonic ms. */
+  readonly auditedAt: number | undefined;
 }
 
 /** Pins of a run that makes progress. */
 export interface RunMemory {
   readonly generation: number;
   readonly pins: readonly Pin[];
-  readonly state: "running" | "parked";
+  /** Position of the stage whose turn it is; those before it had theirs. */
+  readonly turn: number;
+  /** Its turn has begun: what it is rendered from was read in it. */
+  readonly begun: boolean;
 }
 
 export const emptyMemory: Memory = {
@@ -233,15 +257,18 @@ export const emptyMemory: Memory = {
   failedTarget: undefined,
   backoffUntil: undefined,
   verifyStarted: new Map(),
+  waitingListed: new Map(),
   notReadySince: new Map(),
   renderHashes: new Map(),
   waveStarted: new Map(),
   deletesStarted: new Map(),
   handledRequest: undefined,
+  auditedAt: undefined,
 };
 
-/** Why the pass runs: `time` covers every timer, `readiness` a wait that may be over. */
-export type Cause = "spec" | "annotation" | "source" | "dependency" | "inventory" | "readiness" | "time" | "start";
+/** Why the pass runs: `time` covers every timer, `readiness` a wait that may be over, `drift` an object that was touched. */
+export type Cause =
+  "spec" | "annotation" | "source" | "dependency" | "inventory" | "readiness" | "drift" | "time" | "start";
 
 export interface PassState {
   readonly snapshot: Snapshot;

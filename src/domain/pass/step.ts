@@ -4,7 +4,7 @@ import type { Failure } from "../failure.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
 import type { RenderedObject } from "../rendered.ts";
 import type { ReadyState } from "../status.ts";
-import type { FactKey, Identity, Memory, RecordedEntry, Waiting } from "./state.ts";
+import type { FactKey, Identity, Memory, RecordedEntry } from "./state.ts";
 
 /**
  * What the driver does next. `need`: read facts. `record`: have a record acknowledged. `do`: one bounded effect, refused
@@ -12,7 +12,16 @@ import type { FactKey, Identity, Memory, RecordedEntry, Waiting } from "./state.
  */
 export type Step =
   | { readonly kind: "need"; readonly facts: readonly FactKey[] }
-  | { readonly kind: "record"; readonly write: Write; readonly remember?: Partial<Memory> }
+  | {
+      readonly kind: "record";
+      readonly write: Write;
+      readonly remember?: Partial<Memory>;
+      /**
+       * A status write that follows, and carries everything this one does, may be sent in its stead: when it follows `at
+       * once`, or also when all that comes between is to read facts and to grow the inventory (`once prepared`).
+       */
+      readonly joinsNext?: "at once" | "once prepared";
+    }
   | { readonly kind: "do"; readonly effect: Effect; readonly requires: readonly RecordKey[] }
   | { readonly kind: "park"; readonly wakes: readonly Wake[]; readonly remember: Partial<Memory> }
   | { readonly kind: "end"; readonly outcome: Outcome };
@@ -20,18 +29,27 @@ export type Step =
 /** A record in Kubernetes. Only the journal writes these. */
 export type Write =
   | { readonly kind: "status"; readonly status: StageSetStatus }
-  | {
+  | (InventoryRecord & {
       readonly kind: "inventory";
-      readonly stage: string;
-      readonly position: number;
-      readonly entries: readonly RecordedEntry[];
-      /** Undefined: applied as the controller. */
-      readonly serviceAccount: string | undefined;
-    }
+      /**
+       * Records of later stages to write at the same time. One that fails is left out: its stage's turn asks for it
+       * again, and says why it fails.
+       */
+      readonly ahead?: readonly InventoryRecord[];
+    })
   /** Every shard of a stage that left the spec and holds nothing any more. */
   | { readonly kind: "inventoryRemoval"; readonly stage: string }
   | { readonly kind: "finalizer"; readonly change: "add" }
   | { readonly kind: "finalizer"; readonly change: "remove"; readonly forced: ForcedDrop | undefined };
+
+/** What one stage records of its objects. */
+export interface InventoryRecord {
+  readonly stage: string;
+  readonly position: number;
+  readonly entries: readonly RecordedEntry[];
+  /** Undefined: applied as the controller. */
+  readonly serviceAccount: string | undefined;
+}
 
 /** The finalizer is dropped although objects may remain (spec 20 §12.7). */
 export interface ForcedDrop {
@@ -65,8 +83,11 @@ export type Effect =
       readonly renderHash: string;
       /** Index of the wave to apply. */
       readonly wave: number;
-      /** `changed`: dry runs decide what to write. `steady`: one read proves an unchanged object. */
-      readonly mode: "changed" | "steady";
+      /**
+       * `changed`: dry runs decide what to write. `steady`: a watch or one read proves an unchanged object. `audit`: the
+       * same with dry runs, so that nothing has to be taken on trust for long.
+       */
+      readonly mode: "changed" | "steady" | "audit";
     }
   | {
       readonly kind: "delete";
@@ -94,6 +115,8 @@ export interface Outcome {
   readonly events: readonly PassEvent[];
   /** Stages applied and verified in this pass. */
   readonly verified: readonly string[];
+  /** Why nothing new enters, if so; Ready may be True all the same. */
+  readonly held: ReadyReason | undefined;
 }
 
 /** An Event beside those a Ready change brings. */
@@ -103,12 +126,6 @@ export interface PassEvent {
   readonly note: string;
   /** Said once per value of this key. */
   readonly once: string | undefined;
-}
-
-/** The waitingFor list of a stage: what a parked stage waits for, at most ten (spec 10 §5.5). */
-export interface StageWait {
-  readonly stage: string;
-  readonly objects: readonly Waiting[];
 }
 
 export type { ReadyReason, Pin };

@@ -1,9 +1,10 @@
 import type { StageSetSpec } from "../../api/stage-set.ts";
-import { failure } from "../failure.ts";
+import { failure, type Failure } from "../failure.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import { stageEntry, withStage } from "../status.ts";
 import { backoffMs, defaultVerifyTimeoutMs, retryMs, verifyTimeoutMs } from "../timing.ts";
 import { end } from "./finish.ts";
+import { cannotActOn } from "../holds/not-built.ts";
 import { factOf, stageIdentity, stageSetIdentity } from "./plan.ts";
 import { lastFirst } from "./prune.ts";
 import type { DeleteError, Identity, PassState, RecordedStage } from "./state.ts";
@@ -38,6 +39,8 @@ function tearDown(
   const errors = [...begun.errors];
   let waiting = false;
   const started = new Map(state.memory.deletesStarted);
+  const unreachable = unreachableTarget(state);
+  if (unreachable !== undefined) return unfinished(state, { deletedAt, errors: [unreachable], waiting, started });
   for (const recorded of lastFirst(state)) {
     const spec = state.snapshot.spec;
     const stage = spec?.stages.find((candidate) => candidate.name === recorded.stage);
@@ -48,7 +51,11 @@ function tearDown(
     if (result === undefined) return deleteStage(state, recorded);
     const gone = new Set(result.gone);
     const remaining = recorded.entries.filter((entry) => !gone.has(entry.id));
-    if (remaining.length !== recorded.entries.length && !rebuilt.has(recorded.stage))
+    if (remaining.length !== recorded.entries.length && !rebuilt.has(recorded.stage)) {
+      const { recordFailure } = state.results;
+      // Asked for again at once, it would fail again.
+      if (recordFailure !== undefined)
+        return unfinished(state, { deletedAt, errors: [...errors, unrecorded(recordFailure)], waiting, started });
       return {
         kind: "record",
         write: {
@@ -59,6 +66,7 @@ function tearDown(
           serviceAccount: recorded.serviceAccount,
         },
       };
+    }
     errors.push(...result.errors);
     if (result.pending.length === 0) continue;
     const since = started.get(recorded.stage) ?? state.elapsed;
@@ -67,10 +75,37 @@ function tearDown(
     waiting = true;
     if (state.elapsed - since < limit) break;
   }
-  const remaining = remainingIds(state);
   if (!waiting && errors.length === 0)
     return { kind: "record", write: { kind: "finalizer", change: "remove", forced: undefined } };
-  const forced = forcedDrop(state, { deletedAt, errors, waiting, remaining });
+  return unfinished(state, { deletedAt, errors, waiting, started });
+}
+
+/** What was deleted could not be taken off the record. */
+function unrecorded({ message }: Failure): DeleteError {
+  return { id: "", kind: "other", message };
+}
+
+/** A target cluster this build cannot reach keeps its objects on record; deleting their namesakes here would be worse. */
+function unreachableTarget(state: PassState): DeleteError | undefined {
+  const { spec } = state.snapshot;
+  const why = spec?.kubeConfig === undefined ? undefined : cannotActOn(spec);
+  return why === undefined || remainingIds(state).length === 0
+    ? undefined
+    : { id: "", kind: "other", message: why.message };
+}
+
+/** Objects are left: the finalizer is given up where it must be, else the teardown goes on later. */
+function unfinished(
+  state: PassState,
+  teardown: {
+    readonly deletedAt: number;
+    readonly errors: readonly DeleteError[];
+    readonly waiting: boolean;
+    readonly started: ReadonlyMap<string, number>;
+  },
+): Step {
+  const { errors, waiting, started } = teardown;
+  const forced = forcedDrop(state, { ...teardown, remaining: remainingIds(state) });
   if (forced !== undefined) return forced;
   const failures = errors.length > 0 ? state.memory.failures + 1 : 0;
   const spec: StageSetSpec = state.snapshot.spec ?? { stages: [] };
@@ -138,7 +173,7 @@ function markPruning(state: PassState, recorded: RecordedStage): Step | undefine
   const { status } = state.stored;
   const entry = stageEntry(status, recorded.stage);
   if (entry === undefined || entry.phase === "Pruning") return undefined;
-  const next = withStage(status, recorded.stage, { phase: "Pruning", message: undefined });
+  const next = withStage(status, recorded.stage, { phase: "Pruning", message: undefined, waitingFor: undefined });
   return deepEqual(next, status) ? undefined : { kind: "record", write: { kind: "status", status: next } };
 }
 

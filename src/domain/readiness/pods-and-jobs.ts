@@ -1,5 +1,6 @@
 import type { KubeObject } from "../../lib/kube-object.ts";
-import { asArray, asText, at } from "../../lib/json.ts";
+import { splitApiVersion } from "../../lib/kube-object.ts";
+import { asArray, asNumber, asText, at } from "../../lib/json.ts";
 import type { Readiness } from "./verdict.ts";
 import { conditionOf, conditionText, current, failed, inProgress } from "./verdict.ts";
 
@@ -23,6 +24,17 @@ export function jobReadiness(object: KubeObject): Readiness {
   if (failure?.status === "True") return failed(conditionText(failure));
   return inProgress("the Job has not finished");
 }
+
+/** A Job with `ttlSecondsAfterFinished`: Kubernetes removes it some time after it ended. */
+export function isExpiringJob(object: KubeObject): boolean {
+  const { group } = splitApiVersion(object.apiVersion);
+  return (
+    group === "batch" && object.kind === "Job" && asNumber(at(object["spec"], "ttlSecondsAfterFinished")) !== undefined
+  );
+}
+
+/** What an expiring Job is once it was seen and is not there any more. */
+export const expired: Readiness = current("the Job has ended and was removed");
 
 function crashLoopingContainers(object: KubeObject): readonly string[] {
   const status = object["status"];

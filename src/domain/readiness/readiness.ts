@@ -8,6 +8,7 @@ import type { Readiness } from "./verdict.ts";
 import { conditionOf, conditionsOf, conditionText, current, failed, inProgress } from "./verdict.ts";
 import { daemonSetReadiness, deploymentReadiness, replicaSetReadiness, statefulSetReadiness } from "./workloads.ts";
 
+export { expired, isExpiringJob } from "./pods-and-jobs.ts";
 export type { Readiness } from "./verdict.ts";
 
 /** By group and kind, whatever the version. */

@@ -18,6 +18,8 @@ export interface ValidationContext {
   readonly allowLoopback: boolean;
   /** Whether `--allowed-action-hosts` lets a host pass; undefined when it is empty and every host does. */
   readonly isAllowedHost?: (host: string) => boolean;
+  /** Epoch ms; undefined: nothing is said about what is over by now. */
+  readonly now?: number;
 }
 
 /** A member of the spec with the names on the way to it. */

@@ -3,7 +3,13 @@ import { parseDecimal } from "../formats/decimal.ts";
 import { parseJsonPath } from "../formats/json-path.ts";
 import { deny, exactlyOneProblem, type Finding, inside, type Place, quote, type ValidationContext } from "./finding.ts";
 import { errorBudgetsOf, metricSourcesOf } from "./places.ts";
-import { urlFindings } from "./urls.ts";
+import { type UrlContext, urlFindings } from "./urls.ts";
+
+/** Bounds of a metric; both are inclusive. */
+export interface Threshold {
+  readonly min?: string;
+  readonly max?: string;
+}
 
 const decimalWanted = 'want a decimal number such as "0.95"';
 
@@ -25,11 +31,7 @@ export function* metricFindings(spec: StageSetSpec, context: ValidationContext):
 }
 
 /** V22: one metric source. */
-export function* metricSourceFindings(
-  place: Place,
-  source: MetricSource,
-  context: ValidationContext,
-): Generator<Finding> {
+export function* metricSourceFindings(place: Place, source: MetricSource, context: UrlContext): Generator<Finding> {
   const problem = exactlyOneProblem(source, ["prometheus", "webhook"]);
   if (problem !== undefined) yield deny("V22", place, problem);
   const { prometheus, webhook } = source;
@@ -51,4 +53,14 @@ export function* metricSourceFindings(
 export function* decimalFindings(rule: Finding["rule"], place: Place, text: string | undefined): Generator<Finding> {
   if (text !== undefined && parseDecimal(text) === undefined)
     yield deny(rule, place, `is ${quote(text)}, ${decimalWanted}`);
+}
+
+/** V24 and V34: bounds of a metric. */
+export function* thresholdFindings(rule: Finding["rule"], place: Place, { min, max }: Threshold): Generator<Finding> {
+  if (min === undefined && max === undefined) yield deny(rule, place, "has no bound, want min, max or both");
+  yield* decimalFindings(rule, inside(place, "min"), min);
+  yield* decimalFindings(rule, inside(place, "max"), max);
+  const [lowest, highest] = [min, max].map((text) => (text === undefined ? undefined : parseDecimal(text)));
+  if (lowest !== undefined && highest !== undefined && lowest > highest)
+    yield deny(rule, place, `has min ${quote(min ?? "")} above max ${quote(max ?? "")}, want min at most max`);
 }

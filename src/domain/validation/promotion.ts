@@ -1,9 +1,8 @@
 import type { LabelSelector, Stage, StageSetSpec } from "../../api/stage-set.ts";
 import { durationMs } from "../../lib/duration.ts";
-import { parseDecimal } from "../formats/decimal.ts";
 import { selectorProblems, selectsEverything } from "../formats/label-selector.ts";
 import { deny, type Finding, inside, nameFindings, type Place, quote, warn } from "./finding.ts";
-import { decimalFindings } from "./metrics.ts";
+import { decimalFindings, thresholdFindings } from "./metrics.ts";
 import { stagesOf } from "./places.ts";
 
 type Promotion = NonNullable<Stage["promotion"]>;
@@ -37,14 +36,7 @@ function* analysisFindings(place: Place, { checks }: NonNullable<Promotion["anal
     items.map(({ at, check }) => [inside(at, "name"), check.name] as const),
   );
   for (const { at, check } of items) {
-    const { min, max } = check.threshold;
-    const threshold = inside(at, "threshold", `check ${quote(check.name)}`);
-    if (min === undefined && max === undefined) yield deny("V24", threshold, "has no bound, want min, max or both");
-    yield* decimalFindings("V24", inside(threshold, "min"), min);
-    yield* decimalFindings("V24", inside(threshold, "max"), max);
-    const [lowest, highest] = [min, max].map((text) => (text === undefined ? undefined : parseDecimal(text)));
-    if (lowest !== undefined && highest !== undefined && lowest > highest)
-      yield deny("V24", threshold, `has min ${quote(min ?? "")} above max ${quote(max ?? "")}, want min at most max`);
+    yield* thresholdFindings("V24", inside(at, "threshold", `check ${quote(check.name)}`), check.threshold);
   }
 }
 

@@ -10,10 +10,10 @@ const boundsKeys = new Set(["timeout", "soak", "after", "interval"]);
 const maps = new Set(["substitute", "matchLabels"]);
 
 /** V2 and V29: durations and update windows. */
-export function* timeFindings(spec: StageSetSpec): Generator<Finding> {
+export function* timeFindings(spec: StageSetSpec, now?: number): Generator<Finding> {
   yield* negativeDurations(root, spec);
   for (const [index, window] of (spec.updateWindows ?? []).entries())
-    yield* windowFindings(inside(inside(root, "updateWindows"), `[${index}]`), window);
+    yield* windowFindings(inside(inside(root, "updateWindows"), `[${index}]`), window, now);
 }
 
 function* negativeDurations(place: Place, value: unknown): Generator<Finding> {
@@ -28,7 +28,7 @@ function* negativeDurations(place: Place, value: unknown): Generator<Finding> {
 
 type UpdateWindow = NonNullable<StageSetSpec["updateWindows"]>[number];
 
-function* windowFindings(place: Place, window: UpdateWindow): Generator<Finding> {
+function* windowFindings(place: Place, window: UpdateWindow, now: number | undefined): Generator<Finding> {
   const { schedule, duration, from, to, timeZone } = window;
   const recurring = schedule !== undefined || duration !== undefined;
   const absolute = from !== undefined || to !== undefined;
@@ -38,6 +38,8 @@ function* windowFindings(place: Place, window: UpdateWindow): Generator<Finding>
   }
   if (recurring) yield* recurringFindings(place, window);
   if (absolute) yield* absoluteFindings(place, window);
+  if (window.type === "Allow" && to !== undefined && now !== undefined && Date.parse(to) <= now)
+    yield warn("V29", inside(place, "to"), `is ${quote(to)}, which is over: the window stays closed`);
   if (timeZone !== undefined && !isTimeZone(timeZone))
     yield deny("V29", inside(place, "timeZone"), `is ${quote(timeZone)}, want an IANA name such as "Europe/Berlin"`);
   if (timeZone !== undefined && schedule === undefined)

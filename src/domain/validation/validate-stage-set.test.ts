@@ -9,6 +9,7 @@ const context: ValidationContext = {
   crossNamespace: "refused",
   allowLoopback: false,
   isAllowedHost: (host) => host === "prometheus",
+  now: Date.parse("2026-06-01T00:00:00Z"),
 };
 
 const specOf = (spec: object): StageSetSpec => {
@@ -58,6 +59,11 @@ describe("validateStageSet", () => {
       "spec.stages[0].readyChecks.exprs[0]",
     ],
     ["V29", window({ schedule: "0 0 31 4 *", duration: "1h" }), "spec.updateWindows[0].schedule"],
+    [
+      "V29",
+      window({ type: "Allow", from: "2026-05-01T00:00:00Z", to: "2026-06-01T00:00:00Z" }),
+      "spec.updateWindows[0].to",
+    ],
     [
       "V29",
       window({ from: "2026-01-01T00:00:00Z", to: "2026-01-02T00:00:00Z", timeZone: "UTC" }),

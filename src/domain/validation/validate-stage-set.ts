@@ -15,7 +15,7 @@ import { versionFindings } from "./versions.ts";
 export function validateStageSet(spec: StageSetSpec, context: ValidationContext): readonly Finding[] {
   return [
     ...stageFindings(spec),
-    ...timeFindings(spec),
+    ...timeFindings(spec, context.now),
     ...referenceFindings(spec, context),
     ...actionFindings(spec, context),
     ...versionFindings(spec),

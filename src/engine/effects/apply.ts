@@ -1,57 +1,96 @@
-import { applyWave, type ApplyOutcome, type Fingerprint, type ObjectFailure } from "../../apply/apply-wave.ts";
+import {
+  applyWave,
+  type AppliedObject,
+  type ApplyOutcome,
+  type Fingerprint,
+  type Look,
+  type WaveObject,
+} from "../../apply/apply-wave.ts";
+import { mayGuideAdmission } from "../../domain/admission-inputs.ts";
 import { stageFailure, type Failure } from "../../domain/failure.ts";
 import { describeObject } from "../../domain/object-id.ts";
 import type { Results, StageResult, Waiting } from "../../domain/pass/state.ts";
 import type { Effect } from "../../domain/pass/step.ts";
+import type { RenderedObject } from "../../domain/rendered.ts";
 import { planWaves } from "../../domain/waves.ts";
 import { IdentityError, isDenied } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
-import type { Pass } from "../pass.ts";
+import { requestsPerPass, type Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
+import { noteDrift } from "../contest.ts";
 import { accessOf } from "../facts/connection.ts";
+import { expressedKinds } from "../facts/readiness.ts";
+import { describeRefusals } from "../refusal.ts";
 import { sayHooks, sayIgnoredControls } from "./object-notes.ts";
 
 type ApplyEffect = Extract<Effect, { kind: "apply" }>;
 
-/** Requests of one pass in flight (spec 20 §13). */
-const inFlight = 8;
-/** Failing objects named in a message (spec 20 §6.2). */
-const mostNamed = 10;
+/** How long a dry run of the preflight counts as the one that goes before the write (spec 20 §6.2). */
+const lookKeptMs = 10_000;
 
 /** Applies one wave of a stage as the stage's identity. */
 export async function runApply(engine: Engine, pass: Pass, effect: ApplyEffect, signal: AbortSignal): Promise<Results> {
   const started = engine.clock.monotonic();
   const outcome = await applied(engine, pass, effect, signal);
-  engine.reports.phase("apply", (engine.clock.monotonic() - started) / 1_000);
   if ("reason" in outcome) return withResult(pass, effect, { failure: outcome });
   const access = await accessOf(engine, pass.key.namespace, effect.as, signal);
   const prints = pass.session.fingerprints.get(effect.stage) ?? new Map<string, Fingerprint>();
-  const expressed = expressedKinds(pass, effect.stage);
+  const stage = pass.snapshot.spec?.stages.find((each) => each.name === effect.stage);
+  const expressed: ReadonlySet<string> = stage === undefined ? new Set() : expressedKinds(stage);
+  const outcomes = new Map(outcome.applied.map((each) => [each.id, each]));
   for (const object of effect.objects) {
-    const done = outcome.applied.find((each) => each.id === object.id);
+    const done = outcomes.get(object.id);
     if (done === undefined) {
       prints.delete(object.id);
       continue;
     }
     if (done.change === "skipped") continue;
-    if (done.fingerprint !== undefined) prints.set(object.id, done.fingerprint);
-    engine.observer.note(pass.key, access, object, done.live, expressed.has(`${object.group}/${object.kind}`));
+    if (effect.mode !== "changed") noteDrift(engine, pass, { stage: effect.stage, object, done, access });
+    if (done.change === "vouched") continue;
+    // What is left alone by request cannot be told from drift.
+    if (done.fingerprint === undefined) prints.delete(object.id);
+    else prints.set(object.id, done.fingerprint);
+    const keep = expressed.has(`${object.group}/${object.kind}`);
+    engine.observer.note(pass.key, access, { id: object, object: done.live, keep, since: started });
   }
   pass.session.fingerprints.set(effect.stage, prints);
+  forgetLooks(pass, effect, outcome.applied);
   sayIgnoredControls(pass, effect);
   if (effect.mode === "changed") sayHooks(pass, effect);
-  const changed = outcome.applied.filter((each) => each.change === "created" || each.change === "configured");
-  if (effect.mode === "steady" && changed.length > 0)
+  const written = outcome.applied.filter(({ change }) => isWritten(change));
+  const drifted = written.filter((each) => !isRecreated(pass, effect.stage, each));
+  for (const { id } of outcome.recreating) pass.session.recreating.add(`${effect.stage} ${id}`);
+  for (const { id } of written) pass.session.recreating.delete(`${effect.stage} ${id}`);
+  if (effect.mode !== "changed" && drifted.length > 0)
     pass.report.drift(
       effect.stage,
-      changed.map((each) => nameOf(effect, each.id)),
+      drifted.map((each) => driftOf(effect, each)),
     );
   return withResult(pass, effect, {
-    failure: failureOf(effect.stage, outcome.failures),
-    changed: changed.map((each) => each.id),
+    failure: describeRefusals(effect.stage, outcome.failures),
+    changed: written.map((each) => each.id),
     recreating: outcome.recreating,
     unsettled: unsettled(engine, pass, { effect, access }),
   });
+}
+
+/** What the preflight found of an object, while it is to be taken for true. */
+function lookedAhead(
+  engine: Engine,
+  pass: Pass,
+  { stage, object }: { readonly stage: string; readonly object: RenderedObject },
+): Look | undefined {
+  const ahead = pass.looksAhead.get(stage)?.get(object.id);
+  if (ahead === undefined || ahead.hash !== object.hash) return undefined;
+  return engine.clock.monotonic() - ahead.lookedAt < lookKeptMs ? ahead.look : undefined;
+}
+
+/** Each look counts once, and none after a write that admission may go by. */
+function forgetLooks(pass: Pass, effect: ApplyEffect, applied: readonly AppliedObject[]): void {
+  const written = new Set(applied.filter(({ change }) => isWritten(change)).map(({ id }) => id));
+  if (effect.objects.some((object) => written.has(object.id) && mayGuideAdmission(object))) pass.looksAhead.clear();
+  const ahead = pass.looksAhead.get(effect.stage);
+  for (const object of effect.objects) ahead?.delete(object.id);
 }
 
 async function applied(
@@ -65,15 +104,26 @@ async function applied(
   const wave = planWaves(effect.objects)[0] ?? [];
   try {
     const access = await accessOf(engine, pass.key.namespace, effect.as, signal);
+    const waveObject = (object: RenderedObject): WaveObject => {
+      const print = effect.mode === "audit" ? undefined : known?.get(object.id);
+      return {
+        object,
+        known: print,
+        looked: effect.mode === "changed" ? lookedAhead(engine, pass, { stage: effect.stage, object }) : undefined,
+        vouched: print !== undefined && engine.observer.vouches(pass.key, access, { id: object, print }),
+      };
+    };
     return await applyWave(
-      wave.map((rank) => rank.map((object) => ({ object, known: known?.get(object.id) }))),
+      wave.map((rank) => rank.map(waveObject)),
       {
         access,
         policy: { conflictPolicy: stage?.conflictPolicy, force: stage?.force ?? false },
+        owner: pass.key,
+        mode: effect.mode === "changed" ? "changed" : "steady",
         signal,
         clock: engine.clock,
         random: engine.random,
-        inFlight,
+        inFlight: requestsPerPass,
       },
     );
   } catch (error) {
@@ -112,7 +162,7 @@ function withResult(
   done: {
     readonly failure: Failure | undefined;
     readonly changed?: readonly string[];
-    readonly recreating?: readonly string[];
+    readonly recreating?: StageResult["recreating"];
     readonly unsettled?: readonly Waiting[];
   },
 ): Results {
@@ -131,31 +181,20 @@ function withResult(
   return { ...pass.results, stages: new Map(pass.results.stages).set(effect.stage, result) };
 }
 
-/** All failures of a wave in one message, the first ten named. */
-function failureOf(stage: string, failures: readonly ObjectFailure[]): Failure | undefined {
-  const first = failures[0];
-  if (first === undefined) return undefined;
-  const named = failures.slice(0, mostNamed).map((each) => each.message);
-  const cause =
-    failures.length > mostNamed ? `${named.join("; ")}; ${failures.length} objects failed` : named.join("; ");
-  const refused = failures.find((each) => each.class === "authorization" || each.class === "notServed");
-  return stageFailure(
-    { name: stage, operation: first.op, cause },
-    refused === undefined ? "ordinary" : "authorization",
-  );
+function isWritten(change: AppliedObject["change"]): boolean {
+  return change === "created" || change === "configured" || change === "recreated";
 }
 
-function expressedKinds(pass: Pass, stage: string): ReadonlySet<string> {
-  const rules = pass.snapshot.spec?.stages.find((each) => each.name === stage)?.readyChecks?.exprs ?? [];
-  return new Set(
-    rules.map((rule) => {
-      const slash = rule.apiVersion.indexOf("/");
-      return `${slash < 0 ? "" : rule.apiVersion.slice(0, slash)}/${rule.kind}`;
-    }),
-  );
+/** The controller itself deleted it, in this pass or, held by finalizers, in one before: no drift (spec 20 §6.7). */
+function isRecreated(pass: Pass, stage: string, { id, change }: AppliedObject): boolean {
+  return change === "recreated" || pass.session.recreating.has(`${stage} ${id}`);
 }
 
-function nameOf(effect: ApplyEffect, id: string): string {
+/** The object, and who else claims it (spec 20 §14). */
+function driftOf(effect: ApplyEffect, { id, takenFrom }: AppliedObject): string {
   const object = effect.objects.find((each) => each.id === id);
-  return object === undefined ? id : describeObject(object);
+  const name = object === undefined ? id : describeObject(object);
+  return takenFrom === undefined
+    ? name
+    : `${name} (also applied by StageSet "${takenFrom.namespace}/${takenFrom.name}")`;
 }

@@ -16,7 +16,6 @@ export async function runDelete(
   effect: DeleteEffect,
   signal: AbortSignal,
 ): Promise<Results> {
-  const started = engine.clock.monotonic();
   const gone: string[] = [];
   let pending: PendingDelete[] = [];
   let errors: DeleteError[] = [];
@@ -43,7 +42,6 @@ export async function runDelete(
     left = retried.filter((entry) => errors.some((error) => error.id === entry.id && error.kind !== "other"));
     if (left.length === 0) break;
   }
-  engine.reports.phase("prune", (engine.clock.monotonic() - started) / 1_000);
   const result: DeleteResult = { stage: effect.stage, gone, pending, errors };
   return { ...pass.results, deletes: new Map(pass.results.deletes).set(effect.stage, result) };
 }
@@ -66,6 +64,7 @@ async function deleteAs(
       owner: pass.key,
       purpose: work.effect.purpose,
       recordedElsewhere: (id) => engine.recordedElsewhere(pass.key, id),
+      mayForget: engine.mayForget,
       signal,
       clock: engine.clock,
       random: engine.random,

@@ -6,16 +6,16 @@ import type { KubeObject } from "../../lib/kube-object.ts";
 /** Evaluation of ready-check expressions, off the event loop and within a budget (spec 10 §2). */
 export interface Cel {
   /** Compiles without evaluating. */
-  check(
-    expression: string,
-    o: { readonly signal: AbortSignal },
-  ): Promise<{ readonly kind: "valid" } | { readonly kind: "invalid"; readonly message: string }>;
+  check(expression: string, o: { readonly signal: AbortSignal }): Promise<CelCheck>;
   evaluate(
     expression: string,
     object: KubeObject,
     o: { readonly queue: string; readonly signal: AbortSignal },
   ): Promise<CelResult>;
 }
+
+/** `unknown`: the evaluator gave no answer, because of load for one. */
+export type CelCheck = { readonly kind: "valid" } | { readonly kind: "invalid" | "unknown"; readonly message: string };
 
 /** `error`: not evaluable on this object, which counts as not true yet. */
 export type CelResult =
@@ -33,9 +33,10 @@ const evaluationMs = 1_000;
 const loadMs = 4_000;
 /** Checked expressions are remembered, the oldest forgotten first. */
 const mostRemembered = 1_000;
+const checkedAtOnce = 64;
 
 export function createCel({ compute, module }: CelOptions): Cel {
-  const checked = new Map<string, Awaited<ReturnType<Cel["check"]>>>();
+  const checked = new Map<string, CelCheck>();
   let loaded = false;
   const run = async (
     input: { readonly expression: string; readonly object?: string },
@@ -52,7 +53,7 @@ export function createCel({ compute, module }: CelOptions): Cel {
       loaded = false;
       if (error.reason === "TimedOut" || error.reason === "OutOfMemory")
         return { kind: "overBudget", message: error.message };
-      return { kind: "error", message: error.message };
+      return { kind: "lost", message: error.message };
     }
   };
   return {
@@ -62,7 +63,9 @@ export function createCel({ compute, module }: CelOptions): Cel {
       const reply = await run({ expression }, { queue: "", signal });
       const kind = at(reply, "kind");
       const message = asText(at(reply, "message")) ?? "";
-      const result = kind === "ok" ? ({ kind: "valid" } as const) : ({ kind: "invalid", message } as const);
+      // Checking is quick and evaluates nothing: a worker that did not answer says nothing about the expression.
+      if (kind === "overBudget" || kind === "lost") return { kind: "unknown", message };
+      const result: CelCheck = kind === "ok" ? { kind: "valid" } : { kind: "invalid", message };
       checked.set(expression, result);
       const oldest = checked.keys().next().value;
       if (checked.size > mostRemembered && oldest !== undefined) checked.delete(oldest);
@@ -77,4 +80,28 @@ export function createCel({ compute, module }: CelOptions): Cel {
       return { kind: kind === "overBudget" ? kind : "error", message };
     },
   };
+}
+
+/** What the compiler says to several expressions. */
+export interface CompiledAll {
+  /** What is wrong, by expression; those that compile are left out. */
+  readonly problems: ReadonlyMap<string, string>;
+  /** Why the evaluator had no answer to some. */
+  readonly unknown: string | undefined;
+}
+
+export async function compileAll(cel: Cel, expressions: readonly string[], signal: AbortSignal): Promise<CompiledAll> {
+  const problems = new Map<string, string>();
+  let unknown: string | undefined;
+  const all = [...new Set(expressions)];
+  // In batches: the evaluator's queue is bounded, a spec is not.
+  for (let start = 0; start < all.length; start += checkedAtOnce)
+    await Promise.all(
+      all.slice(start, start + checkedAtOnce).map(async (expression) => {
+        const result = await cel.check(expression, { signal });
+        if (result.kind === "invalid") problems.set(expression, result.message);
+        if (result.kind === "unknown") unknown = result.message;
+      }),
+    );
+  return { problems, unknown };
 }

@@ -1,6 +1,7 @@
 import type { Fact, FactKey } from "../../domain/pass/state.ts";
 import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
+import { inPhase } from "../phase.ts";
 import { namespaces } from "../resources.ts";
 import { getRequest } from "../../kube/request.ts";
 import { KubeError } from "../../kube/error.ts";
@@ -9,9 +10,11 @@ import { readConnection } from "./connection.ts";
 import { readDependencies } from "./dependencies.ts";
 import { checkExpressions } from "./expressions.ts";
 import { readPins } from "./pins.ts";
+import { readPreflight } from "./preflight.ts";
 import { readReadiness } from "./readiness.ts";
 import { recoverInventory } from "./recovery.ts";
 import { readRender } from "./render.ts";
+import { readWindows } from "./windows.ts";
 
 /** Reads one fact. A refusal or loss becomes a `failed` fact, which the core turns into an outcome. */
 export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal: AbortSignal): Promise<Fact> {
@@ -20,14 +23,24 @@ export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal:
       return readDependencies(engine, pass, signal);
     case "pins":
       return readPins(engine, pass, signal);
+    case "windows":
+      return readWindows(engine, pass);
     case "expressions":
       return checkExpressions(engine, pass, signal);
     case "connection":
       return readConnection(engine, pass, key.identity, signal);
     case "render":
       return readRender(engine, pass, key, signal);
+    case "preflight":
+      return inPhase(engine, pass, { span: "stage.preflight", attributes: { stage: key.stage } }, () =>
+        readPreflight(engine, pass, key, signal),
+      );
     case "readiness":
-      return readReadiness(engine, pass, key, signal);
+      return inPhase(engine, pass, { span: "stage.verify", attributes: { stage: key.stage } }, async (span) => {
+        const fact = await readReadiness(engine, pass, key, signal);
+        if (fact.kind === "readiness" && fact.readiness.kind === "failed") span.fail(fact.readiness.cause);
+        return fact;
+      });
     case "recovery":
       return recoverInventory(engine, pass, key.stages, signal);
     case "namespace":

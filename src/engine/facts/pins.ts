@@ -59,9 +59,7 @@ function pinStage(
     return pinOf(source.object, context);
   }
   if (target.namespace === pass.key.namespace) return source.failure;
-  engine.logger.info("source in another namespace is not usable", {
-    namespace: pass.key.namespace,
-    name: pass.key.name,
+  pass.logger.info("source in another namespace is not usable", {
     source: `${target.kind} ${target.namespace}/${target.name}`,
     error: source.failure.message,
   });

@@ -1,8 +1,8 @@
 import type { Stage } from "../../api/stage-set.ts";
-import { describeObject, type ObjectId } from "../../domain/object-id.ts";
+import { describeObject, renderObjectId, type ObjectId } from "../../domain/object-id.ts";
 import { stageIdentity } from "../../domain/pass/plan.ts";
 import type { Fact, FactKey, ReadinessFact, Waiting } from "../../domain/pass/state.ts";
-import type { Readiness } from "../../domain/readiness/readiness.ts";
+import { expired, type Readiness } from "../../domain/readiness/readiness.ts";
 import { splitApiVersion, type KubeObject } from "../../lib/kube-object.ts";
 import type { Access } from "../../identity/access.ts";
 import { KubeError } from "../../kube/error.ts";
@@ -77,23 +77,32 @@ async function awaitedOf(
   { stage, key, access }: { readonly stage: Stage; readonly key: ReadinessKey; readonly access: Access },
   signal: AbortSignal,
 ): Promise<readonly Awaited[]> {
-  const kinds = new Set(
-    (stage.readyChecks?.exprs ?? []).map((rule) => `${splitApiVersion(rule.apiVersion).group}/${rule.kind}`),
-  );
+  const kinds = expressedKinds(stage);
   const expressed = (id: ObjectId): boolean => kinds.has(`${id.group}/${id.kind}`);
   const render = renderOf(pass, key);
-  const awaited: Awaited[] = [];
+  // By id: an object that is applied and checked is read once.
+  const awaited = new Map<string, Awaited>();
   for (const object of render) {
     if (object.controls.reconcile === "disabled") continue;
     const waitFor = stage.readyChecks?.disableWait !== true;
     if (!waitFor && !expressed(object)) continue;
-    awaited.push({ id: object, version: object.version, waitFor, rendered: true, expressed: expressed(object) });
+    const { version, expires = false } = object;
+    const known = { version, waitFor, rendered: true, expressed: expressed(object), expires };
+    awaited.set(renderObjectId(object), { id: object, ...known });
   }
   for (const check of stage.readyChecks?.checks ?? []) {
     const id = await checkId(engine, pass, { check, access }, signal);
-    awaited.push({ id: id.id, version: id.version, waitFor: true, rendered: false, expressed: expressed(id.id) });
+    const unsaid = { rendered: false, expressed: expressed(id.id), expires: false };
+    const applied = awaited.get(renderObjectId(id.id));
+    awaited.set(renderObjectId(id.id), { ...(applied ?? { ...id, ...unsaid }), waitFor: true });
   }
-  return awaited;
+  return [...awaited.values()];
+}
+
+/** Kinds that expressions of the stage are about, as `<group>/<kind>`. */
+export function expressedKinds(stage: Stage): ReadonlySet<string> {
+  const rules = stage.readyChecks?.exprs ?? [];
+  return new Set(rules.map((rule) => `${splitApiVersion(rule.apiVersion).group}/${rule.kind}`));
 }
 
 function renderOf(pass: Pass, key: ReadinessKey): readonly (ObjectId & RenderedFields)[] {
@@ -101,7 +110,11 @@ function renderOf(pass: Pass, key: ReadinessKey): readonly (ObjectId & RenderedF
   const fact = pass.facts.get(`render stage${name}`) ?? pass.facts.get(`render preflight${name}`);
   return fact?.kind === "render" && fact.render.kind === "rendered" ? fact.render.objects : [];
 }
-type RenderedFields = { readonly version: string; readonly controls: { readonly reconcile: "enabled" | "disabled" } };
+type RenderedFields = {
+  readonly version: string;
+  readonly expires?: boolean;
+  readonly controls: { readonly reconcile: "enabled" | "disabled" };
+};
 
 /** A check's object: namespace defaulted, scope and group from the target (spec 10 §3, KindRef). */
 async function checkId(
@@ -168,12 +181,13 @@ async function readObject(
 ): Promise<Seen> {
   const { id, version } = awaited;
   let resource: ApiResource | undefined;
+  const since = engine.clock.monotonic();
   try {
     resource = await access.discovery.find({ group: id.group, kind: id.kind, version }, { signal });
     if (resource === undefined) return unknown(`kind ${id.kind} of group "${id.group}" is not served`, "NotFound");
     const request = getRequest(resource, { namespace: resource.namespaced ? id.namespace : undefined, name: id.name });
     const object = asKubeObject(await access.client.send(request, { signal }));
-    engine.observer.note(pass.key, access, id, object, awaited.expressed);
+    engine.observer.note(pass.key, access, { id, object, keep: awaited.expressed, since });
     const readiness =
       engine.observer.get(pass.key, access, id)?.readiness ?? unknown("was not read", "Unknown").readiness;
     if (readiness.status === "InProgress" && (await waitsForFirstConsumer(access, object, signal)))
@@ -182,8 +196,10 @@ async function readObject(
   } catch (error) {
     if (!(error instanceof KubeError)) throw error;
     if (error.reason === "NotFound") {
-      engine.observer.note(pass.key, access, id, undefined, awaited.expressed);
-      return unknown("does not exist", "NotFound");
+      engine.observer.note(pass.key, access, { id, object: undefined, keep: awaited.expressed, since });
+      if (awaited.expires) return { readiness: expired, object: undefined };
+      const readiness = engine.observer.get(pass.key, access, id)?.readiness;
+      return readiness === undefined ? unknown("does not exist", "NotFound") : { readiness, object: undefined };
     }
     const missing = isAuthorizationRefusal(error) ? `verb "get" is missing: ${error.message}` : error.message;
     return unknown(`cannot be read: ${missing}`, "Unknown");
@@ -205,13 +221,18 @@ export async function followedOf(
   for (const awaited of waiting.awaited) {
     const { id, version } = awaited;
     const known = engine.observer.get(waiting.key, waiting.access, id);
-    const settled = known?.readiness.status === "Current" && alwaysCurrent.has(`${id.group}/${id.kind}`);
+    const settled = known?.readiness.status === "Current" && isAlwaysCurrent(id);
     if (settled && !awaited.expressed) continue;
     const resource = await waiting.access.discovery.find({ group: id.group, kind: id.kind, version }, { signal });
     if (resource === undefined) poll = true;
     else followed.push({ id, resource, labelled: awaited.rendered, anyChange: awaited.expressed });
   }
   return { followed, poll };
+}
+
+/** The kind's status says nothing about readiness. */
+export function isAlwaysCurrent(id: Pick<ObjectId, "group" | "kind">): boolean {
+  return alwaysCurrent.has(`${id.group}/${id.kind}`);
 }
 
 /** Kinds whose status says nothing about readiness (spec 20 §9.3). */

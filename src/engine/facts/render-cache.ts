@@ -6,6 +6,8 @@ import type { Built } from "../../build/build-stage.ts";
  */
 export interface RenderCache {
   get(key: string, build: () => Promise<Built>): Promise<Built>;
+  /** What is kept. */
+  peek(key: string): Built | undefined;
 }
 
 export function createRenderCache(options: { readonly maxBytes: number }): RenderCache {
@@ -23,14 +25,18 @@ export function createRenderCache(options: { readonly maxBytes: number }): Rende
       bytes -= entry.bytes;
     }
   };
+  const peek = (key: string): Built | undefined => {
+    const hit = kept.get(key);
+    if (hit === undefined) return undefined;
+    kept.delete(key);
+    kept.set(key, hit);
+    return hit.built;
+  };
   return {
+    peek,
     async get(key, build) {
-      const hit = kept.get(key);
-      if (hit !== undefined) {
-        kept.delete(key);
-        kept.set(key, hit);
-        return hit.built;
-      }
+      const hit = peek(key);
+      if (hit !== undefined) return hit;
       const running = building.get(key);
       if (running !== undefined) return running;
       const started = build();

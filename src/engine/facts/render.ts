@@ -1,17 +1,20 @@
 import { createHash } from "node:crypto";
 import type { Stage, StageSetSpec } from "../../api/stage-set.ts";
 import { BuildError } from "../../build/build-error.ts";
-import { buildStage, type Variables } from "../../build/build-stage.ts";
+import { buildStage, type Built, type Variables } from "../../build/build-stage.ts";
 import { ComputeError } from "../../compute/compute-error.ts";
 import { failure, stageFailure, type Failure, type StageOperation } from "../../domain/failure.ts";
 import { stageIdentity, stageSetIdentity } from "../../domain/pass/plan.ts";
 import type { Fact, FactKey, RenderFact } from "../../domain/pass/state.ts";
 import type { Pin } from "../../domain/pins.ts";
+import type { Access } from "../../identity/access.ts";
 import { IdentityError, isDenied } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
 import type { OpenArtifact } from "../../source/artifact-store.ts";
 import { SourceError } from "../../source/source-error.ts";
+import type { Span } from "../../lib/telemetry.ts";
 import { StartOver, type Pass } from "../pass.ts";
+import { inPhase } from "../phase.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf } from "./connection.ts";
 import { scopesOf } from "./scopes.ts";
@@ -43,14 +46,95 @@ async function renderStage(
   { spec, stage, key }: Rendering,
   signal: AbortSignal,
 ): Promise<RenderFact> {
-  const started = engine.clock.monotonic();
-  const opened = await openArtifact(engine, pass, { spec, stage, key }, signal);
+  // Read before anything is fetched, because they decide whether anything need be.
+  const early = await stageVariables(engine, pass, { spec, stage, key }, signal);
+  const known = await rememberedBuild(engine, pass, { spec, stage, digest: key.pin?.digest, variables: early }, signal);
+  if (known !== undefined) return known;
+  const { revision, digest = "" } = key.identity;
+  const attributes = { stage: stage.name, "stage.revision": revision, "stage.digest": digest };
+  const opened = await inPhase(engine, pass, { span: "stage.fetch", measuredAs: "fetch", attributes }, async (span) =>
+    failing(span, await openArtifact(engine, pass, { spec, stage, key }, signal)),
+  );
   if (opened.kind !== "open") return opened;
   await using artifact = opened.artifact;
-  engine.reports.phase("fetch", (engine.clock.monotonic() - started) / 1_000);
-  const variables = await stageVariables(engine, pass, { spec, stage, key }, signal);
-  if (variables.kind !== "variables") return variables;
-  const buildStarted = engine.clock.monotonic();
+  if (early.kind !== "variables") return early;
+  const built = { stage, spec, artifact, variables: early };
+  return await inPhase(
+    engine,
+    pass,
+    { span: "stage.build", measuredAs: "build", attributes: { stage: stage.name } },
+    async (span) => failing(span, await build(engine, pass, built, signal)),
+  );
+}
+
+/** A stage that was built from the same inputs needs neither its artifact nor a build. */
+async function rememberedBuild(
+  engine: Engine,
+  pass: Pass,
+  from: {
+    readonly spec: StageSetSpec;
+    readonly stage: Stage;
+    readonly digest: string | undefined;
+    readonly variables: StageVariables;
+  },
+  signal: AbortSignal,
+): Promise<RenderFact | undefined> {
+  const { spec, stage, digest, variables } = from;
+  if (digest === undefined || variables.kind !== "variables") return undefined;
+  const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
+  try {
+    const access = await accessOf(engine, pass.key.namespace, as, signal);
+    const cacheKey = renderCacheKey(pass, { stage, access, variables, digest: digest.toLowerCase() });
+    const built = engine.renders.peek(cacheKey);
+    return built === undefined ? undefined : renderedFact(built, variables);
+  } catch (error) {
+    if (error instanceof KubeError || error instanceof IdentityError) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Everything that goes into a render, with the identity under which it is applied and the StageSet whose identity read
+ * its variables: no data read as one is ever served to another (spec 20 §13).
+ */
+function renderCacheKey(
+  pass: Pass,
+  from: {
+    readonly stage: Stage;
+    readonly access: Access;
+    readonly variables: Extract<StageVariables, { kind: "variables" }>;
+    readonly digest: string;
+  },
+): string {
+  const { spec, uid } = pass.snapshot;
+  const { stage, access, variables, digest } = from;
+  return hashOf([digest, stage, variables.digestOfValues, pass.key, uid, spec?.serviceAccountName ?? "", access.key]);
+}
+
+function renderedFact(built: Built, { substitutionDigest }: { readonly substitutionDigest: string }): RenderFact {
+  // What a Secret went into is hashed with a salt, and told by that.
+  const secret = substitutionDigest.startsWith("s1:");
+  return {
+    kind: "rendered",
+    objects: secret ? built.objects.map((object) => ({ ...object, secretInput: true })) : built.objects,
+    hash: hashOf(built.objects.map((object) => [object.id, object.version, object.hash])),
+    substitutionDigest,
+    provisional: built.unscoped,
+  };
+}
+
+async function build(
+  engine: Engine,
+  pass: Pass,
+  from: {
+    readonly spec: StageSetSpec;
+    readonly stage: Stage;
+    readonly artifact: OpenArtifact;
+    readonly variables: Extract<StageVariables, { kind: "variables" }>;
+  },
+  signal: AbortSignal,
+): Promise<RenderFact> {
+  const { spec, stage, artifact, variables } = from;
   try {
     const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
     const access = await accessOf(engine, pass.key.namespace, as, signal);
@@ -63,7 +147,7 @@ async function renderStage(
       defaultNamespace: pass.key.namespace,
       labels: { stage: stage.name, name: pass.key.name, namespace: pass.key.namespace },
     };
-    const cacheKey = hashOf([artifact.digest, stage, variables.digestOfValues, pass.key, access.client.cluster]);
+    const cacheKey = renderCacheKey(pass, { stage, access, variables, digest: artifact.digest });
     const built = await engine.renders.get(cacheKey, () =>
       buildStage(request, {
         compute: engine.compute,
@@ -73,20 +157,18 @@ async function renderStage(
         queue: pass.key.namespace,
       }),
     );
-    return {
-      kind: "rendered",
-      objects: built.objects,
-      hash: hashOf(built.objects.map((object) => [object.id, object.version, object.hash])),
-      substitutionDigest: variables.substitutionDigest,
-      provisional: built.unscoped,
-    };
+    return renderedFact(built, variables);
   } catch (error) {
     if (error instanceof StartOver || signal.aborted) throw error;
     const substitution = error instanceof BuildError && error.reason === "Substitution";
     return failedRender(stage, substitution ? "resolve postBuild variables" : "build", error);
-  } finally {
-    engine.reports.phase("build", (engine.clock.monotonic() - buildStarted) / 1_000);
   }
+}
+
+/** Fails the span of a phase that answered with a failure. */
+function failing<T extends Opened>(span: Span, outcome: T): T {
+  if (outcome.kind === "failed") span.fail(outcome.failure.message);
+  return outcome;
 }
 
 type Opened = { readonly kind: "open"; readonly artifact: OpenArtifact } | RenderFact;
@@ -100,8 +182,9 @@ async function openArtifact(
 ): Promise<Opened> {
   const { pin } = key;
   if (pin === undefined) return openHeld(engine, pass, { stage, key }, signal);
+  const opening = { signal, tenant: pass.key.namespace };
   try {
-    return { kind: "open", artifact: await engine.artifacts.open({ url: pin.url, digest: pin.digest }, { signal }) };
+    return { kind: "open", artifact: await engine.artifacts.open({ url: pin.url, digest: pin.digest }, opening) };
   } catch (error) {
     if (!(error instanceof SourceError)) throw error;
     // The source moved on under the run: resolve again, once per digest.
@@ -128,11 +211,12 @@ async function openHeld(
   const wanted = digest ?? recorded?.digest;
   const why = `the content of revision "${revision}" of stage "${stage.name}" is not kept and cannot be fetched again`;
   if (wanted === undefined) return { kind: "unobtainable", why };
+  const opening = { signal, tenant: pass.key.namespace };
   try {
-    const kept = await engine.artifacts.openKept(wanted, { signal });
+    const kept = await engine.artifacts.openKept(wanted, opening);
     if (kept !== undefined) return { kind: "open", artifact: kept };
     if (recorded === undefined) return { kind: "unobtainable", why };
-    return { kind: "open", artifact: await engine.artifacts.open({ url: recorded.url, digest: wanted }, { signal }) };
+    return { kind: "open", artifact: await engine.artifacts.open({ url: recorded.url, digest: wanted }, opening) };
   } catch (error) {
     if (!(error instanceof SourceError)) throw error;
     return { kind: "unobtainable", why };

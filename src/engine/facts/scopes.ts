@@ -1,4 +1,5 @@
 import type { ScopeLookup } from "../../build/build-stage.ts";
+import type { RenderedObject } from "../../domain/rendered.ts";
 import type { Access } from "../../identity/access.ts";
 import { asText, at } from "../../lib/json.ts";
 import type { Pass } from "../pass.ts";
@@ -10,7 +11,7 @@ type Scope = "Namespaced" | "Cluster";
  * after they are applied, else from the target's discovery (spec 20 §5.6).
  */
 export function scopesOf(access: Access, pass: Pick<Pass, "facts">): ScopeLookup {
-  const defined = definedKinds(pass);
+  const defined = definedKinds(renderedObjects(pass));
   return async (kinds, signal) => {
     const scopes = new Map<string, Scope | undefined>();
     await Promise.all(
@@ -26,18 +27,22 @@ export function scopesOf(access: Access, pass: Pick<Pass, "facts">): ScopeLookup
   };
 }
 
-/** Kinds that stages rendered so far define. */
-function definedKinds(pass: Pick<Pass, "facts">): ReadonlyMap<string, Scope> {
+/** What stages rendered so far. */
+function renderedObjects(pass: Pick<Pass, "facts">): readonly RenderedObject[] {
+  return [...pass.facts.values()].flatMap((fact) =>
+    fact.kind === "render" && fact.render.kind === "rendered" ? fact.render.objects : [],
+  );
+}
+
+/** Kinds that the CustomResourceDefinitions among these objects define, as `<group>/<kind>`. */
+export function definedKinds(objects: readonly RenderedObject[]): ReadonlyMap<string, Scope> {
   const kinds = new Map<string, Scope>();
-  for (const fact of pass.facts.values()) {
-    if (fact.kind !== "render" || fact.render.kind !== "rendered") continue;
-    for (const object of fact.render.objects) {
-      if (object.kind !== "CustomResourceDefinition" || object.group !== "apiextensions.k8s.io") continue;
-      const definition: unknown = JSON.parse(Buffer.from(object.body).toString("utf8"));
-      const group = asText(at(definition, "spec", "group")) ?? "";
-      const kind = asText(at(definition, "spec", "names", "kind")) ?? "";
-      kinds.set(`${group}/${kind}`, at(definition, "spec", "scope") === "Cluster" ? "Cluster" : "Namespaced");
-    }
+  for (const object of objects) {
+    if (object.kind !== "CustomResourceDefinition" || object.group !== "apiextensions.k8s.io") continue;
+    const definition: unknown = JSON.parse(Buffer.from(object.body).toString("utf8"));
+    const group = asText(at(definition, "spec", "group")) ?? "";
+    const kind = asText(at(definition, "spec", "names", "kind")) ?? "";
+    kinds.set(`${group}/${kind}`, at(definition, "spec", "scope") === "Cluster" ? "Cluster" : "Namespaced");
   }
   return kinds;
 }

@@ -1,0 +1,43 @@
+import type { ReadyReason } from "../../api/reasons.ts";
+import type { StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
+import type { Pin } from "../pins.ts";
+import type { WindowState } from "../windows/update-windows.ts";
+
+/** A wait somebody asked for: nothing new enters, what runs is still corrected. */
+export interface Hold {
+  /** Ready stays True under a `wait` for what is fully deployed, never under a `refusal` (spec 40 §1). */
+  readonly kind: "wait" | "refusal";
+  readonly reason: ReadyReason;
+  readonly message: string;
+  /** When to look again at the latest, epoch ms. */
+  readonly until: number | undefined;
+}
+
+/** What goals, and the holds that change them, are decided from. */
+export interface GoalInput {
+  readonly spec: StageSetSpec;
+  readonly status: StageSetStatus;
+  readonly generation: number;
+  /** One per stage, in spec order. */
+  readonly pins: readonly Pin[];
+  /** Undefined: nobody asked, because there is nothing a window could hold (`asksForWindow`). */
+  readonly windows: WindowState | undefined;
+  /** Epoch ms. */
+  readonly now: number;
+  /** R of spec 10 §6. */
+  readonly retryMs: number;
+}
+
+/**
+ * Made ready once per plan, then asked for each stage that would enter its pin, by its index; the first one that holds
+ * a stage holds every later one too.
+ */
+export type EntryHold = (input: GoalInput) => (index: number) => Hold | undefined;
+
+/** A hold that is the same for every stage: judged once, and only if some stage would enter. */
+export function forRelease(judge: (input: GoalInput) => Hold | undefined): EntryHold {
+  return (input) => {
+    let judged: { readonly hold: Hold | undefined } | undefined;
+    return () => (judged ??= { hold: judge(input) }).hold;
+  };
+}

@@ -1,0 +1,54 @@
+import type { StageSetSpec } from "../../api/stage-set.ts";
+import { failure, type Failure } from "../failure.ts";
+import { allActions, stagesOf } from "../validation/places.ts";
+import type { GoalInput, Hold } from "./hold.ts";
+
+/** How long until a spec that asks for too much is looked at again without any event (spec 10 §6, `M`). */
+const lookAgainMs = 60_000;
+
+/**
+ * Why this build can do nothing at all with a spec: what it applied would go to the wrong cluster, or be encrypted.
+ * Undefined when there is no such reason.
+ */
+export function cannotActOn(spec: StageSetSpec): Failure | undefined {
+  const paths = [
+    ...(spec.kubeConfig === undefined ? [] : ["spec.kubeConfig"]),
+    ...(spec.decryption === undefined ? [] : ["spec.decryption"]),
+  ];
+  return paths.length === 0 ? undefined : { ...failure("InvalidSpec", sentence(paths)), terminal: true };
+}
+
+/**
+ * Holds every stage that would enter a pin under a spec that asks for a step or a gate this build does not have:
+ * leaving it out would run the release in another way than its author wrote. What runs already is still corrected.
+ */
+export function cannotRelease({ spec, now }: Pick<GoalInput, "spec" | "now">): Hold | undefined {
+  const paths = [...missingFeatures(spec)];
+  if (paths.length === 0) return undefined;
+  return { kind: "refusal", reason: "InvalidSpec", message: sentence(paths), until: now + lookAgainMs };
+}
+
+function* missingFeatures(spec: StageSetSpec): Generator<string> {
+  const { version, migrations = [], migrationsSourceRef, errorBudget, rollbackOnFailure } = spec;
+  if (version !== undefined) yield "spec.version";
+  if (migrations.length > 0) yield "spec.migrations";
+  if (migrationsSourceRef !== undefined) yield "spec.migrationsSourceRef";
+  if (errorBudget !== undefined) yield "spec.errorBudget";
+  if (rollbackOnFailure === true) yield "spec.rollbackOnFailure";
+  // Places cost more than a look at 1,000 plain stages may.
+  const asksForMore = ({ actions, promotion, errorBudget: budget }: StageSetSpec["stages"][number]): boolean =>
+    actions !== undefined || promotion !== undefined || budget !== undefined;
+  if ((spec.onRollback ?? []).length === 0 && !spec.stages.some(asksForMore)) return;
+  for (const [{ path }] of allActions(spec)) yield path;
+  for (const [{ path }, stage] of stagesOf(spec)) {
+    if (stage.promotion !== undefined) yield `${path}.promotion`;
+    if (stage.errorBudget !== undefined) yield `${path}.errorBudget`;
+  }
+}
+
+function sentence(paths: readonly string[]): string {
+  const shown = [...new Set(paths)];
+  const listed = shown.slice(0, 10).join(", ");
+  const more = shown.length > 10 ? ` and ${shown.length - 10} more` : "";
+  return `not part of this build: ${listed}${more}; remove it, or suspend the StageSet with spec.suspend`;
+}

@@ -1,0 +1,40 @@
+import { expect, test } from "vitest";
+import type { Built } from "../../build/build-stage.ts";
+import { createRenderCache } from "./render-cache.ts";
+
+function built(bytes: number, unscoped = false): Built {
+  const body = new Uint8Array(bytes);
+  const controls = { force: false, keepExisting: false, prune: "enabled", reconcile: "enabled", ignored: [] };
+  const object = { id: "x", group: "", version: "v1", kind: "ConfigMap", namespace: "a", name: "x", hash: "h", body };
+  return { objects: [{ ...object, controls, helmHook: false }], hooks: [], unscoped } as unknown as Built;
+}
+
+test("it never holds more than its bytes, the least recently used go first", async () => {
+  const cache = createRenderCache({ maxBytes: 10_000 });
+  for (const key of ["a", "b", "c"]) await cache.get(key, () => Promise.resolve(built(2_000)));
+  expect(cache.peek("a")).toBeDefined();
+  await cache.get("d", () => Promise.resolve(built(2_000)));
+  expect(cache.peek("b")).toBeUndefined();
+  expect(cache.peek("a")).toBeDefined();
+  await cache.get("huge", () => Promise.resolve(built(20_000)));
+  expect(cache.peek("huge")).toBeUndefined();
+});
+
+test("concurrent builds of one key are one, and what depends on kinds not served yet is built again", async () => {
+  const cache = createRenderCache({ maxBytes: 10_000 });
+  let builds = 0;
+  const build = (): Promise<Built> => {
+    builds++;
+    return Promise.resolve(built(10, true));
+  };
+  await Promise.all([cache.get("a", build), cache.get("a", build)]);
+  expect(builds).toBe(1);
+  await cache.get("a", build);
+  expect(builds).toBe(2);
+});
+
+test("a failed build is not kept", async () => {
+  const cache = createRenderCache({ maxBytes: 10_000 });
+  await expect(cache.get("a", () => Promise.reject(new Error("no")))).rejects.toThrow("no");
+  await expect(cache.get("a", () => Promise.resolve(built(1)))).resolves.toBeDefined();
+});

@@ -1,0 +1,125 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { inventoryStageSetLabel } from "../api/keys.ts";
+import { reasonLink } from "../api/runbook.ts";
+import { createComputePool } from "../compute/pool.ts";
+import type { AccountUsage } from "../controller/account-usage.ts";
+import type { StageSetController } from "../controller/stage-set-controller.ts";
+import type { Engine } from "../engine/engine.ts";
+import type { Cel } from "../engine/facts/cel.ts";
+import { createRenderCache } from "../engine/facts/render-cache.ts";
+import type { Freshest } from "../engine/freshest.ts";
+import type { InventoryStore } from "../engine/inventory-store.ts";
+import { createJournal } from "../engine/journal.ts";
+import { createObserver } from "../engine/observer.ts";
+import type { ResourceCache } from "../kube/cache.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { KubeObject } from "../lib/kube-object.ts";
+import type { Random } from "../lib/random.ts";
+import type { Logger } from "../lib/telemetry.ts";
+import type { Metrics } from "../observe/metrics.ts";
+import { createGuardedFetch } from "../outbound/guard.ts";
+import { createArtifactStore } from "../source/artifact-store.ts";
+import type { Config } from "./config.ts";
+import { createRecordIndex, readDependency } from "./other-stage-sets.ts";
+import type { Leadership } from "./leadership.ts";
+import type { OwnCaches } from "./own-caches.ts";
+import { workerUrl } from "./expressions.ts";
+import type { WasmModules } from "./wasm-modules.ts";
+
+const renderCacheBytes = 64 * 1024 * 1024;
+
+/** Everything a pass works with; the stack closes it. */
+export async function buildEngine(
+  stack: AsyncDisposableStack,
+  parts: {
+    readonly config: Config;
+    readonly clock: Clock;
+    readonly random: Random;
+    readonly logger: Logger;
+    readonly access: Engine["access"];
+    readonly accounts: AccountUsage;
+    readonly caches: OwnCaches;
+    /** Records as they were acknowledged to us, or seen by watch since. */
+    readonly stores: { readonly stageSets: Freshest; readonly inventories: InventoryStore };
+    readonly leadership: Pick<Leadership, "mayForget">;
+    readonly controller: StageSetController;
+    readonly reports: Engine["reports"];
+    readonly metrics: Metrics;
+    readonly modules: WasmModules;
+    readonly cel: Cel;
+  },
+): Promise<Engine> {
+  const { config, clock, random, logger, access, accounts, caches, controller, metrics, modules, cel } = parts;
+  const { stageSets, inventories } = parts.stores;
+  const records = stack.use(createRecordIndex(caches));
+  const compute = stack.use(createComputePool({ clock, workerUrl }));
+  const dir = await mkdtemp(join(tmpdir(), "stageset-artifacts-"));
+  stack.defer(() => rm(dir, { recursive: true, force: true }));
+  const fetch = createGuardedFetch({ allowLoopback: config.allowLoopback, clock });
+  const artifacts = stack.use(
+    createArtifactStore({ dir, fetch, clock, onFetched: (bytes) => metrics.artifactBytes.observe({}, bytes) }),
+  );
+  const observer = stack.use(createObserver({ clock, logger, wake: (key, cause) => controller.wake(key, cause) }));
+  watchInventories(caches.inventories, { inventories, controller });
+  return {
+    clock,
+    random,
+    logger,
+    options: {
+      defaultIntervalMs: config.defaultIntervalMs,
+      crossNamespace: config.crossNamespace,
+      requireServiceAccount: config.requireServiceAccount,
+      defaultServiceAccount: config.defaultServiceAccount,
+      maxTeardownWaitMs: config.maxTeardownWaitMs,
+      runbookLink: (reason) => reasonLink(config.runbookBaseUrl, reason),
+    },
+    access,
+    journal: createJournal({
+      client: access.controller.client,
+      stageSets,
+      inventories,
+      shardCap: config.shardCap,
+      onSkipped: (key, entry) => {
+        metrics.inventorySkipped.add({ namespace: key.namespace, stageset: key.name, stage: entry.stage });
+        logger.warn("skipping malformed StageInventory entry", {
+          namespace: key.namespace,
+          stageset: key.name,
+          stage: entry.stage,
+          shard: entry.shard,
+          id: entry.id,
+          error: "the id is not <namespace>_<name>_<group>_<kind>",
+        });
+      },
+    }),
+    artifacts,
+    compute,
+    cel,
+    kustomize: modules.kustomize,
+    renders: createRenderCache({ maxBytes: renderCacheBytes }),
+    observer,
+    reports: parts.reports,
+    dependency: (key, o) => readDependency({ client: access.controller.client, stageSets, config }, key, o),
+    sharers: (namespace, name) => accounts.count(namespace, name),
+    recordedElsewhere: (key, id) => records.isRecordedElsewhere(key, id),
+    mayForget: () => parts.leadership.mayForget(),
+    session: (key) => controller.session(key),
+  };
+}
+
+function watchInventories(
+  cache: ResourceCache<KubeObject>,
+  {
+    inventories,
+    controller,
+  }: {
+    readonly inventories: { judge(shard: KubeObject, foreign: () => void): void };
+    readonly controller: StageSetController;
+  },
+): void {
+  cache.subscribe(({ object, namespace }) => {
+    const name = object.metadata.labels?.[inventoryStageSetLabel];
+    if (name !== undefined) inventories.judge(object, () => controller.onInventory({ namespace, name }));
+  });
+}
