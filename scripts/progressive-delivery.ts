@@ -52,21 +52,19 @@ async function main(): Promise<number> {
   say("Our controller, Argo Rollouts and Prometheus run\n");
 
   const publisher = stack.use(await startPublisher(api));
-  const publish = async (revision: number): Promise<void> => {
-    for (const stage of stages)
-      await publisher.publish({
-        namespace: "shop",
-        name: `shop-${stage}`,
-        revision: `v${revision}`,
-        files: atLoopback(await readFolder(join(example, String(revision), stage)), prometheus.url),
-      });
-  };
+  const publish = async (revision: number): Promise<void> =>
+    publisher.publish({
+      namespace: "shop",
+      name: "shop",
+      revision: `v${revision}`,
+      files: atLoopback(await readFolder(join(example, String(revision))), prometheus.url),
+    });
   await publish(1);
   await applyFile(api, join(example, "stage-set.yaml"));
   const gate = `${controller.gateUrl}/gate/shop/shop/after`;
   const release = { stageSet: "shop", stages, gate, signal, also: () => describeRollout(api) };
   await follow(api, { ...release, revision: "v1" });
-  say("\nEvery stage is Ready; a first Rollout has no canary. Publishing revision 2 of all three artifacts\n");
+  say("\nEvery stage is Ready; a first Rollout has no canary. Publishing revision 2\n");
   await publish(2);
   await follow(api, { ...release, revision: "v2" });
   say(`\nThe canary went on because stage "config" was Ready, stage "after" came because the Rollout was Healthy.`);
