@@ -11,6 +11,9 @@ export type Host =
   | { readonly kind: "name"; readonly name: string }
   | { readonly kind: "refused"; readonly name: string };
 
+/** Classes of addresses to which nothing is ever sent; `own`: this very process's pod. */
+export type AddressClass = "loopback" | "unspecified" | "link-local" | "multicast" | "broadcast" | "metadata" | "own";
+
 export interface DenyOptions {
   /** 127.0.0.0/8 and ::1 pass, in no embedded form; nothing else is lifted. */
   readonly allowLoopback: boolean;
@@ -110,30 +113,43 @@ function isIn(address: IpAddress, { family, value, bits }: Range): boolean {
 // Spec 50 §5, step 4. RFC 1918, CGNAT, ULA and 240.0.0.0/4 are left to NetworkPolicies: services live there.
 const loopback = ["127.0.0.0/8", "::1"].map(range);
 const thisNetwork = range("0.0.0.0/8");
-const denied = [
-  ...["0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255", "::", "fe80::/10", "ff00::/8"],
-  // Metadata servers outside link-local: AWS, Google Cloud, Alibaba, Azure, Oracle.
-  ...["fd00:ec2::/32", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"],
-].map(range);
+const denied: readonly (readonly [AddressClass, readonly Range[]])[] = [
+  ["unspecified", ["0.0.0.0/8", "::"].map(range)],
+  ["link-local", ["169.254.0.0/16", "fe80::/10"].map(range)],
+  ["multicast", ["224.0.0.0/4", "ff00::/8"].map(range)],
+  ["broadcast", ["255.255.255.255"].map(range)],
+  // Outside link-local: AWS, Google Cloud, Alibaba, Azure, Oracle.
+  ["metadata", ["fd00:ec2::/32", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"].map(range)],
+];
 const mapped = ["::ffff:0:0/96", "::/96", "64:ff9b::/96"].map(range);
 const sixToFour = range("2002::/16");
 const localNat64 = range("64:ff9b:1::/48");
 
 /** Whether nothing may ever be sent there (spec 50 §5, step 4), be it as such or as IPv4 inside of IPv6. */
-export function isDenied(address: IpAddress, { allowLoopback, own = [] }: DenyOptions): boolean {
-  if (loopback.some((of) => isIn(address, of))) return !allowLoopback;
-  return isDeniedAsSuch(address, own) || embedded(address).some((inner) => isDeniedInside(inner, own));
+export function isDenied(address: IpAddress, options: DenyOptions): boolean {
+  return deniedClass(address, options) !== undefined;
 }
 
-function isDeniedInside(address: IpAddress, own: readonly IpAddress[]): boolean {
-  return loopback.some((of) => isIn(address, of)) || isDeniedAsSuch(address, own);
+/** What kind of address it is to which nothing may ever be sent; undefined: it may. */
+export function deniedClass(address: IpAddress, { allowLoopback, own = [] }: DenyOptions): AddressClass | undefined {
+  if (isLoopback(address)) return allowLoopback ? undefined : "loopback";
+  const asSuch = classAsSuch(address, own);
+  if (asSuch !== undefined) return asSuch;
+  for (const inner of embedded(address)) {
+    const inside = isLoopback(inner) ? "loopback" : classAsSuch(inner, own);
+    if (inside !== undefined) return inside;
+  }
+  return undefined;
 }
 
-function isDeniedAsSuch(address: IpAddress, own: readonly IpAddress[]): boolean {
-  return (
-    denied.some((of) => isIn(address, of)) ||
-    own.some(({ family, value }) => family === address.family && value === address.value)
-  );
+function isLoopback(address: IpAddress): boolean {
+  return loopback.some((of) => isIn(address, of));
+}
+
+function classAsSuch(address: IpAddress, own: readonly IpAddress[]): AddressClass | undefined {
+  const [found] = denied.find(([, ranges]) => ranges.some((of) => isIn(address, of))) ?? [];
+  if (found !== undefined) return found;
+  return own.some(({ family, value }) => family === address.family && value === address.value) ? "own" : undefined;
 }
 
 /** The IPv4 addresses an IPv6 address may be turned into by the host or by a translator on the way. */

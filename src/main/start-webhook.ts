@@ -1,7 +1,7 @@
 import type { CertificateMetrics, CertificateSource, MissingPrerequisite } from "../certificates/certificate-source.ts";
 import { watchCertificateFiles } from "../certificates/files.ts";
 import { keepSelfSigned } from "../certificates/self-signed.ts";
-import { matchesHostGlob } from "../domain/formats/host-glob.ts";
+import { hostAllowance } from "../domain/formats/host-glob.ts";
 import { expressionsOf } from "../domain/validation/expressions.ts";
 import { reviewFleetRollout } from "../domain/validation/fleet-rollout.ts";
 import { reviewImageVerificationPolicy } from "../domain/validation/image-verification-policy.ts";
@@ -132,10 +132,8 @@ function certificateSource(options: WebhookOptions): CertificateSource {
 function reviewersOf(options: WebhookOptions): Readonly<Record<string, Reviewer>> {
   const { client, cel, webhook, clock } = options;
   const { crossNamespace, allowLoopback, allowedActionHosts } = options.config;
-  const hosts =
-    allowedActionHosts.length === 0
-      ? {}
-      : { isAllowedHost: (host: string) => allowedActionHosts.some((glob) => matchesHostGlob(glob, host)) };
+  const isAllowedHost = hostAllowance(allowedActionHosts);
+  const hosts = isAllowedHost === undefined ? {} : { isAllowedHost };
   const stageSet: Reviewer = async ({ object, operation }, { signal }) => {
     const parsed = parseStageSet(object);
     const readable = parsed.kind === "valid" ? parsed.value : parsed.readable;

@@ -4,7 +4,15 @@ import { Client } from "undici";
 import { deadline, DeadlineExceeded } from "../lib/abort.ts";
 import { abortReason } from "../lib/abort-reason.ts";
 import { abortable } from "../lib/abortable.ts";
-import { hostOf, isDenied, parseAddress, renderAddress, type DenyOptions, type IpAddress } from "../lib/address.ts";
+import {
+  deniedClass,
+  hostOf,
+  parseAddress,
+  renderAddress,
+  type AddressClass,
+  type DenyOptions,
+  type IpAddress,
+} from "../lib/address.ts";
 import type { Clock } from "../lib/clock.ts";
 import { OutboundError } from "./outbound-error.ts";
 import { connectPinned } from "./pinned-connect.ts";
@@ -25,13 +33,30 @@ export interface GuardedResponse extends AsyncDisposable {
   readonly body: AsyncIterable<Uint8Array>;
 }
 
+/** What a request carries beyond its URL, and where it may lead. */
+export interface GuardedRequest {
+  /** Sent to every host, redirects included. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Whether a host, without port and without a dot at its end, may be asked; of redirects too. Default: every host. */
+  readonly isAllowedHost?: (host: string) => boolean;
+  /**
+   * Headers that hold a secret: asked for once, after the first host has passed every check (spec 50 §1.1 rule 4). A
+   * redirect to another host or port, or from https to http, is refused then. What it throws is thrown.
+   */
+  readonly credential?: (signal: AbortSignal) => Promise<Readonly<Record<string, string>>>;
+}
+
 /**
- * GETs a URL, sending nothing but it, by the rules of spec 50 §5. Up to ten redirects are followed, each checked again.
+ * GETs a URL, sending nothing but it and what `request` says, by the rules of spec 50 §5. Up to ten redirects are
+ * followed, each checked again.
  *
  * @throws {OutboundError}
  * @throws the signal's reason, when aborted
  */
-export type GuardedFetch = (url: string, o: { readonly signal: AbortSignal }) => Promise<GuardedResponse>;
+export type GuardedFetch = (
+  url: string,
+  o: { readonly signal: AbortSignal; readonly request?: GuardedRequest },
+) => Promise<GuardedResponse>;
 
 /** All addresses of a name. Asked once for a request or redirect; throws when there are none. */
 export type Resolve = (name: string) => Promise<readonly string[]>;
@@ -52,6 +77,7 @@ interface Hop {
   readonly url: URL;
   readonly name: string;
   readonly addresses: readonly string[];
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 /** A proxy in the environment is not used: it would connect where it likes. */
@@ -61,15 +87,23 @@ export function createGuardedFetch(options: GuardOptions): GuardedFetch {
     allowLoopback: options.allowLoopback,
     own: (options.ownAddresses ?? []).map((text) => ownAddress(text)),
   };
-  return async (first, { signal }) => {
+  return async (first, { signal, request = {} }) => {
     let text = first;
+    let secret: { readonly origin: string; readonly headers: Readonly<Record<string, string>> } | undefined;
     for (let redirects = 0; redirects <= mostRedirects; redirects++) {
       signal.throwIfAborted();
       const what = redirects === 0 ? "the URL" : "a redirect";
       const url = checkedUrl(text, what);
+      if (secret !== undefined && secret.origin !== url.origin)
+        throw new OutboundError("Refused", `${what} leads to another host, port or scheme, where no token is sent`);
       const target = checkedHost(url, { deny, what });
+      if (request.isAllowedHost?.(url.hostname.replace(/\.$/, "")) === false)
+        throw new OutboundError("Refused", `${what} leads to a host that --allowed-action-hosts does not allow`);
       const addresses = await checkedAddresses(target, { deny, what, resolve, clock, signal });
-      const response = await send({ url, name: target.name, addresses }, { clock, caPem, signal });
+      if (request.credential !== undefined)
+        secret ??= { origin: url.origin, headers: await request.credential(signal) };
+      const headers = { ...request.headers, ...secret?.headers };
+      const response = await send({ url, name: target.name, addresses, headers }, { clock, caPem, signal });
       const location = isRedirect(response.status) ? response.header("location") : undefined;
       if (location === undefined) return response;
       await response[Symbol.asyncDispose]();
@@ -104,6 +138,11 @@ function checkedUrl(text: string, what: string): URL {
   return url;
 }
 
+/** The class of an address tells whoever wrote the URL what is wrong with it, without telling what a name resolves to. */
+function deniedAddress(addressClass: AddressClass, what: string): OutboundError {
+  return new OutboundError("Refused", `${what} leads to an address that is never connected to (${addressClass})`);
+}
+
 interface CheckedHost {
   readonly name: string;
   /** Known without a lookup. */
@@ -111,16 +150,16 @@ interface CheckedHost {
 }
 
 function checkedHost(url: URL, { deny, what }: { readonly deny: DenyOptions; readonly what: string }): CheckedHost {
-  const refused = (): OutboundError => new OutboundError("Refused", `${what} leads to a host that is not allowed`);
   const host = hostOf(url.hostname);
   switch (host.kind) {
     case "refused":
-      throw refused();
+      throw new OutboundError("Refused", `${what} leads to a host that is not allowed`);
     case "loopback":
-      if (!deny.allowLoopback) throw refused();
+      if (!deny.allowLoopback) throw deniedAddress("loopback", what);
       return { name: host.name, addresses: ["127.0.0.1", "::1"] };
     case "address": {
-      if (isDenied(host.address, deny)) throw refused();
+      const denied = deniedClass(host.address, deny);
+      if (denied !== undefined) throw deniedAddress(denied, what);
       const text = renderAddress(host.address);
       return { name: text, addresses: [text] };
     }
@@ -148,9 +187,13 @@ async function checkedAddresses(host: CheckedHost, o: Resolution): Promise<reado
     throw translated(error, { signal: o.signal, doing: `resolve the host of ${o.what}` });
   }
   if (found.length === 0) throw new OutboundError("Unreachable", `the host of ${o.what} has no address`);
-  const addresses = found.map((text) => parseAddress(text));
-  if (addresses.some((address) => address === undefined || isDenied(address, o.deny)))
-    throw new OutboundError("Refused", `${o.what} leads to a host that is not allowed`);
+  for (const text of found) {
+    const address = parseAddress(text);
+    if (address === undefined)
+      throw new OutboundError("Refused", `the host of ${o.what} resolves to something that is not an address`);
+    const denied = deniedClass(address, o.deny);
+    if (denied !== undefined) throw deniedAddress(denied, o.what);
+  }
   return found;
 }
 
@@ -161,14 +204,17 @@ interface Sending {
 }
 
 /** One request on a connection of its own: none is ever shared between hosts. */
-async function send({ url, name, addresses }: Hop, { clock, caPem, signal }: Sending): Promise<GuardedResponse> {
+async function send(
+  { url, name, addresses, headers }: Hop,
+  { clock, caPem, signal }: Sending,
+): Promise<GuardedResponse> {
   const secure = url.protocol === "https:";
   const port = url.port === "" ? (secure ? 443 : 80) : Number(url.port);
   const tls = secure ? (caPem === undefined ? {} : { caPem }) : undefined;
   let socket: Socket | undefined;
   try {
     socket = await connectPinned({ addresses, port, name, tls }, { clock, signal });
-    return await exchange({ url, name, socket }, signal);
+    return await exchange({ url, name, headers, socket }, signal);
   } catch (error) {
     socket?.destroy();
     throw translated(error, { signal, doing: "reach the server" });
@@ -176,7 +222,7 @@ async function send({ url, name, addresses }: Hop, { clock, caPem, signal }: Sen
 }
 
 async function exchange(
-  { url, name, socket }: { readonly url: URL; readonly name: string; readonly socket: Socket },
+  { url, name, headers, socket }: Omit<Hop, "addresses"> & { readonly socket: Socket },
   signal: AbortSignal,
 ): Promise<GuardedResponse> {
   const origin = new URL(url.origin);
@@ -204,8 +250,12 @@ async function exchange(
     socket.destroy();
   };
   try {
-    const headers = { "accept-encoding": "identity" };
-    const answer = await client.request({ method: "GET", path: `${url.pathname}${url.search}`, headers, signal });
+    const answer = await client.request({
+      method: "GET",
+      path: `${url.pathname}${url.search}`,
+      headers: { "accept-encoding": "identity", ...headers },
+      signal,
+    });
     return {
       status: answer.statusCode,
       header: (wanted) => {

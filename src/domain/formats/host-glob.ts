@@ -1,3 +1,8 @@
+/** What `--allowed-action-hosts` lets pass; undefined: it is empty, and every host passes (spec 50 §5). */
+export function hostAllowance(globs: readonly string[]): ((host: string) => boolean) | undefined {
+  return globs.length === 0 ? undefined : (host) => globs.some((glob) => matchesHostGlob(glob, host));
+}
+
 /**
  * Whether a host matches a glob of `--allowed-action-hosts`: `*` is any run (dots included), `?` one character, `[a-z]`
  * one of a set and `[^a-z]` one outside it; letters in any case. Takes at most time proportional to both lengths'

@@ -2,8 +2,8 @@ import { asArray, asObject } from "../../lib/json.ts";
 import { parseDecimal } from "./decimal.ts";
 import type { Filter, FilterOperator, JsonPath, Operand, PathStep, Slice } from "./json-path.ts";
 
-/** Bound of the values one expression looks at; wildcards and `..` multiply. */
-const mostVisits = 100_000;
+/** Bound of the values one expression looks at (spec 40 §11); wildcards and `..` multiply. */
+const mostVisits = 10_000;
 
 /** Why a path gives nothing usable. */
 export interface Unselected {
