@@ -110,6 +110,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
   const forget = (name: string): void => {
     const key = keyOf(name);
     options.engine().observer.release(key);
+    options.engine().metrics.release(key);
     sessions.delete(name);
     snapshots.delete(name);
     troubles.delete(name);

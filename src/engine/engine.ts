@@ -11,6 +11,7 @@ import type { ForcedDrop } from "../domain/pass/step.ts";
 import type { Cel } from "./facts/cel.ts";
 import type { RenderCache } from "./facts/render-cache.ts";
 import type { Journal, StageSetKey } from "./journal.ts";
+import type { MetricReadings } from "./metrics/metric-readings.ts";
 import type { Observer } from "./observer.ts";
 import type { Session } from "./session.ts";
 
@@ -31,6 +32,8 @@ export interface Reports {
   /** A roll-out begins to wait for an update window. */
   updateDeferred(key: StageSetKey): void;
   teardownForced(key: StageSetKey, drop: ForcedDrop): void;
+  /** A metric source gave no usable number. */
+  metricSourceFailed(key: StageSetKey): void;
   /** A status was written; `spec` is what it is about. */
   recorded(key: StageSetKey, status: StageSetStatus, spec: StageSetSpec | undefined): void;
   /** Duration of one phase of a stage, seconds. */
@@ -52,6 +55,7 @@ export interface Engine {
   readonly kustomize: () => Promise<string>;
   readonly renders: RenderCache;
   readonly observer: Observer;
+  readonly metrics: MetricReadings;
   readonly reports: Reports;
   /** StageSets of any namespace, for `dependsOn`: undefined when there is none or it cannot be read. */
   readonly dependency: (key: StageSetKey, o: { readonly signal: AbortSignal }) => Promise<DependencyView | undefined>;

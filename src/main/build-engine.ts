@@ -7,11 +7,14 @@ import { createComputePool } from "../compute/pool.ts";
 import type { AccountUsage } from "../controller/account-usage.ts";
 import type { StageSetController } from "../controller/stage-set-controller.ts";
 import type { Engine } from "../engine/engine.ts";
+import { hostAllowance } from "../domain/formats/host-glob.ts";
 import type { Cel } from "../engine/facts/cel.ts";
 import { createRenderCache } from "../engine/facts/render-cache.ts";
 import type { Freshest } from "../engine/freshest.ts";
 import type { InventoryStore } from "../engine/inventory-store.ts";
 import { createJournal } from "../engine/journal.ts";
+import { createMetricReader } from "../engine/metrics/metric-source.ts";
+import { createMetricReadings } from "../engine/metrics/metric-readings.ts";
 import { createObserver } from "../engine/observer.ts";
 import type { ResourceCache } from "../kube/cache.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -62,6 +65,17 @@ export async function buildEngine(
     createArtifactStore({ dir, fetch, clock, onFetched: (bytes) => metrics.artifactBytes.observe({}, bytes) }),
   );
   const observer = stack.use(createObserver({ clock, logger, wake: (key, cause) => controller.wake(key, cause) }));
+  const metricReadings = stack.use(
+    createMetricReadings({
+      read: createMetricReader({ fetch, clock, isAllowedHost: hostAllowance(config.allowedActionHosts) }),
+      access: (namespace, as, signal) =>
+        access.access(as.kind === "controller" ? "controller" : { namespace, serviceAccountName: as.name }, { signal }),
+      clock,
+      logger,
+      wake: (key) => controller.wake(key, "metric"),
+      failed: (key) => parts.reports.metricSourceFailed(key),
+    }),
+  );
   watchInventories(caches.inventories, { inventories, controller });
   return {
     clock,
@@ -99,6 +113,7 @@ export async function buildEngine(
     kustomize: modules.kustomize,
     renders: createRenderCache({ maxBytes: renderCacheBytes }),
     observer,
+    metrics: metricReadings,
     reports: parts.reports,
     dependency: (key, o) => readDependency({ client: access.controller.client, stageSets, config }, key, o),
     sharers: (namespace, name) => accounts.count(namespace, name),

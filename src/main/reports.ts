@@ -68,6 +68,7 @@ export function createReports(options: ReportOptions): ProcessReports {
     stageApplied: (key, stage) => metrics.stagesApplied.add({ ...key, stage }),
     driftCorrected: (key, stage, objects) => metrics.driftCorrected.add({ ...key, stage }, objects),
     updateDeferred: (key) => metrics.updateDeferred.add({ ...key }),
+    metricSourceFailed: (key) => metrics.metricSourceErrors.add({ ...key }),
     teardownForced(key, drop) {
       metrics.teardownForced.add({ ...key, reason: drop.reason });
       const elapsed = `${Math.round(drop.elapsedMs / 1_000)}s`;
@@ -246,6 +247,7 @@ function startCounters(
     for (const reason of countedFromStart) metrics.reconciles.add({ ...key, reason }, 0);
     for (const reason of dropReasons) metrics.teardownForced.add({ ...key, reason }, 0);
     metrics.updateDeferred.add({ ...key }, 0);
+    metrics.metricSourceErrors.add({ ...key }, 0);
   }
   const known = new Set(before === undefined ? [] : stageNames(before));
   for (const stage of stageNames(stageSet)) {

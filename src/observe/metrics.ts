@@ -17,6 +17,7 @@ export interface Metrics {
   readonly stagesApplied: Counter;
   readonly driftCorrected: Counter;
   readonly updateDeferred: Counter;
+  readonly metricSourceErrors: Counter;
   readonly teardownForced: Counter;
   readonly inventorySkipped: Counter;
   readonly watchFailures: Counter;
@@ -87,6 +88,11 @@ export function createMetrics(build: {
     updateDeferred: counter(registry, {
       name: "stageset_update_deferred_total",
       help: "Roll-outs that began to wait for an update window",
+      labels: named,
+    }),
+    metricSourceErrors: counter(registry, {
+      name: "stageset_metric_source_errors_total",
+      help: "Queries of metric sources that gave no usable number",
       labels: named,
     }),
     inventorySkipped: counter(registry, {

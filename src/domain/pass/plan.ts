@@ -5,6 +5,7 @@ import { revisionKeys, type Pin } from "../pins.ts";
 import type { Goals, StageGoal } from "./goals.ts";
 import {
   factName,
+  type EngineOptions,
   type Fact,
   type FactKey,
   type Identity,
@@ -40,6 +41,20 @@ export function stageIdentity(
   return stage.serviceAccountName === undefined || stage.serviceAccountName === ""
     ? stageSetIdentity(spec, defaultServiceAccount)
     : { kind: "serviceAccount", name: stage.serviceAccountName };
+}
+
+/**
+ * As whom a Secret is read that a spec names for the whole StageSet, or for one stage: S, but where S would be the
+ * controller and may not be, T of that stage, or of the first (spec 50 §1.1 rule 2).
+ */
+export function credentialIdentity(
+  spec: StageSetSpec,
+  stage: { readonly serviceAccountName?: string } | undefined,
+  options: Pick<EngineOptions, "defaultServiceAccount" | "requireServiceAccount">,
+): Identity {
+  const identity = stageSetIdentity(spec, options.defaultServiceAccount);
+  if (identity.kind !== "controller" || !options.requireServiceAccount) return identity;
+  return stageIdentity(spec, stage ?? spec.stages[0] ?? {}, options.defaultServiceAccount);
 }
 
 /** The render a goal needs; none for stages left untouched. */

@@ -266,9 +266,12 @@ export const emptyMemory: Memory = {
   auditedAt: undefined,
 };
 
-/** Why the pass runs: `time` covers every timer, `readiness` a wait that may be over, `drift` an object that was touched. */
+/**
+ * Why the pass runs: `time` covers every timer, `readiness` a wait that may be over, `drift` an object that was touched,
+ * `metric` an answer of a metric source.
+ */
 export type Cause =
-  "spec" | "annotation" | "source" | "dependency" | "inventory" | "readiness" | "drift" | "time" | "start";
+  "spec" | "annotation" | "source" | "dependency" | "inventory" | "readiness" | "drift" | "metric" | "time" | "start";
 
 export interface PassState {
   readonly snapshot: Snapshot;

@@ -4,7 +4,7 @@ import { BuildError } from "../../build/build-error.ts";
 import { buildStage, type Built, type Variables } from "../../build/build-stage.ts";
 import { ComputeError } from "../../compute/compute-error.ts";
 import { failure, stageFailure, type Failure, type StageOperation } from "../../domain/failure.ts";
-import { stageIdentity, stageSetIdentity } from "../../domain/pass/plan.ts";
+import { credentialIdentity, stageIdentity } from "../../domain/pass/plan.ts";
 import type { Fact, FactKey, RenderFact } from "../../domain/pass/state.ts";
 import type { Pin } from "../../domain/pins.ts";
 import type { Access } from "../../identity/access.ts";
@@ -252,11 +252,7 @@ async function stageVariables(
   const { postBuild } = stage;
   if (postBuild === undefined)
     return { kind: "variables", variables: undefined, substitutionDigest: "", digestOfValues: "" };
-  const identity = stageSetIdentity(spec, engine.options.defaultServiceAccount);
-  const as =
-    identity.kind === "controller" && engine.options.requireServiceAccount
-      ? stageIdentity(spec, stage, engine.options.defaultServiceAccount)
-      : identity;
+  const as = credentialIdentity(spec, stage, engine.options);
   const read = await readVariables(postBuild, {
     namespace: pass.key.namespace,
     salt: `${pass.snapshot.uid}${stage.name}`,
