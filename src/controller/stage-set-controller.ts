@@ -111,6 +111,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
     const key = keyOf(name);
     options.engine().observer.release(key);
     options.engine().metrics.release(key);
+    options.engine().podCauses.follow(key, []);
     sessions.delete(name);
     snapshots.delete(name);
     troubles.delete(name);

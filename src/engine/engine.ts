@@ -13,6 +13,7 @@ import type { RenderCache } from "./facts/render-cache.ts";
 import type { Journal, StageSetKey } from "./journal.ts";
 import type { MetricReadings } from "./metrics/metric-readings.ts";
 import type { Observer } from "./observer.ts";
+import type { PodCauses } from "./pod-causes.ts";
 import type { Session } from "./session.ts";
 
 /** An Event about a StageSet. Emission never fails or delays a pass. */
@@ -56,6 +57,7 @@ export interface Engine {
   readonly renders: RenderCache;
   readonly observer: Observer;
   readonly metrics: MetricReadings;
+  readonly podCauses: PodCauses;
   readonly reports: Reports;
   /** StageSets of any namespace, for `dependsOn`: undefined when there is none or it cannot be read. */
   readonly dependency: (key: StageSetKey, o: { readonly signal: AbortSignal }) => Promise<DependencyView | undefined>;

@@ -9,6 +9,7 @@ import type { Engine } from "./engine.ts";
 import { accessOf } from "./facts/connection.ts";
 import { expressedKinds, followedOf, isAlwaysCurrent } from "./facts/readiness.ts";
 import type { StageWatch } from "./observer.ts";
+import type { Explained } from "./pod-causes.ts";
 import type { Pass } from "./pass.ts";
 import type { Guarded } from "./slot.ts";
 
@@ -23,6 +24,7 @@ export async function followWakes(
   signal: AbortSignal,
 ): Promise<number | undefined> {
   const stages: StageWatch[] = [];
+  const explained: Explained[] = [];
   let earliest: number | undefined;
   for (const wake of end.wakes) {
     if (wake.kind === "at") {
@@ -32,12 +34,14 @@ export async function followWakes(
     const looked = pass.looked.get(wake.stage);
     if (looked === undefined) continue;
     const { access, awaited, lookedAt } = looked;
+    explained.push(...looked.explained);
     const { followed, poll } = await followedOf(engine, { key: pass.key, awaited, access }, signal);
     const shared = isShared(engine, pass, wake.as);
     stages.push({ key: pass.key, stage: wake.stage, access, followed, shared, poll, lookedAt });
   }
   const guarded = end.outcome === undefined ? undefined : await guardedOf(engine, pass, end.outcome, signal);
   engine.observer.follow(pass.key, { stages, guarded });
+  engine.podCauses.follow(pass.key, explained);
   return earliest;
 }
 

@@ -2,6 +2,7 @@ import { nameLabel, namespaceLabel } from "../api/keys.ts";
 import { printOf, samePrint, type Print } from "../apply/fingerprint.ts";
 import { renderObjectId, type ObjectId } from "../domain/object-id.ts";
 import { expired, isExpiringJob, readinessOf, type Readiness } from "../domain/readiness/readiness.ts";
+import { explanationOf } from "../domain/readiness/workload-pods.ts";
 import type { Access } from "../identity/access.ts";
 import type { ApiResource } from "../kube/request.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -177,6 +178,7 @@ export function createObserver(options: {
       readiness: news ? readiness : before.readiness,
       resourceVersion,
       expires,
+      explanation: object === undefined || readiness.status === "Current" ? undefined : explanationOf(object),
       object: seen.keep || before?.object !== undefined ? object : undefined,
       seenAt,
       changedAt: news ? seenAt : before.changedAt,

@@ -4,6 +4,7 @@ import type { Cause, Fact, Results, Snapshot } from "../domain/pass/state.ts";
 import type { Access } from "../identity/access.ts";
 import type { Logger, Span } from "../lib/telemetry.ts";
 import type { StageSetKey } from "./journal.ts";
+import type { Explained } from "./pod-causes.ts";
 import type { PassReport } from "./report.ts";
 import type { Session } from "./session.ts";
 
@@ -60,6 +61,8 @@ export interface LookAhead {
 export interface Looked {
   readonly access: Access;
   readonly awaited: readonly Awaited[];
+  /** Workloads that are not ready and whose pods can be asked. */
+  explained: readonly Explained[];
   /** Monotonic ms. */
   readonly lookedAt: number;
 }

@@ -1,5 +1,6 @@
 import type { Print } from "../apply/fingerprint.ts";
 import type { ObjectId } from "../domain/object-id.ts";
+import type { Explanation } from "../domain/readiness/workload-pods.ts";
 import type { Readiness } from "../domain/readiness/readiness.ts";
 import type { Access } from "../identity/access.ts";
 import type { ApiResource } from "../kube/request.ts";
@@ -11,6 +12,8 @@ export interface Observation {
   /** Of the object, or of its deletion. */
   readonly resourceVersion: string;
   readonly object: KubeObject | undefined;
+  /** Undefined also while the object is Current. */
+  readonly explanation: Explanation | undefined;
   /** A Job that is removed some time after it ended. */
   readonly expires: boolean;
   /** Monotonic ms of the last read or event, and of the last one that showed something new. */

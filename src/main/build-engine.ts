@@ -6,16 +6,18 @@ import { reasonLink } from "../api/runbook.ts";
 import { createComputePool } from "../compute/pool.ts";
 import type { AccountUsage } from "../controller/account-usage.ts";
 import type { StageSetController } from "../controller/stage-set-controller.ts";
+import type { Cause } from "../domain/pass/state.ts";
 import type { Engine } from "../engine/engine.ts";
 import { hostAllowance } from "../domain/formats/host-glob.ts";
 import type { Cel } from "../engine/facts/cel.ts";
 import { createRenderCache } from "../engine/facts/render-cache.ts";
 import type { Freshest } from "../engine/freshest.ts";
 import type { InventoryStore } from "../engine/inventory-store.ts";
-import { createJournal } from "../engine/journal.ts";
 import { createMetricReader } from "../engine/metrics/metric-source.ts";
 import { createMetricReadings } from "../engine/metrics/metric-readings.ts";
+import { createJournal, type StageSetKey } from "../engine/journal.ts";
 import { createObserver } from "../engine/observer.ts";
+import { createPodCauses } from "../engine/pod-causes.ts";
 import type { ResourceCache } from "../kube/cache.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
@@ -64,7 +66,6 @@ export async function buildEngine(
   const artifacts = stack.use(
     createArtifactStore({ dir, fetch, clock, onFetched: (bytes) => metrics.artifactBytes.observe({}, bytes) }),
   );
-  const observer = stack.use(createObserver({ clock, logger, wake: (key, cause) => controller.wake(key, cause) }));
   const metricReadings = stack.use(
     createMetricReadings({
       read: createMetricReader({ fetch, clock, isAllowedHost: hostAllowance(config.allowedActionHosts) }),
@@ -76,6 +77,9 @@ export async function buildEngine(
       failed: (key) => parts.reports.metricSourceFailed(key),
     }),
   );
+  const wake = (key: StageSetKey, cause: Cause): void => controller.wake(key, cause);
+  const observer = stack.use(createObserver({ clock, logger, wake }));
+  const podCauses = stack.use(createPodCauses({ clock, wake }));
   watchInventories(caches.inventories, { inventories, controller });
   return {
     clock,
@@ -114,6 +118,7 @@ export async function buildEngine(
     renders: createRenderCache({ maxBytes: renderCacheBytes }),
     observer,
     metrics: metricReadings,
+    podCauses,
     reports: parts.reports,
     dependency: (key, o) => readDependency({ client: access.controller.client, stageSets, config }, key, o),
     sharers: (namespace, name) => accounts.count(namespace, name),

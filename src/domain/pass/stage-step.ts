@@ -23,7 +23,7 @@ import type {
   Waiting,
 } from "./state.ts";
 import type { Effect, InventoryRecord, RecordKey, Step, Wake } from "./step.ts";
-import { isOutdated, listWaiting, nextListingAt } from "./waiting-for.ts";
+import { isOutdated, listWaiting, nextListingAt, withCause } from "./waiting-for.ts";
 
 /** The stage asks for nothing more in this pass. */
 export interface Passed {
@@ -490,9 +490,13 @@ function listWaitingAnew(
   const { state, goal, entry } = turn;
   const writtenAt = state.memory.waitingListed.get(goal.stage) ?? state.elapsed;
   const at = nextListingAt({ started, writtenAt });
-  const due = state.elapsed >= at;
-  if (due && entry?.phase === "Verifying" && isOutdated(readiness.objects, entry.waitingFor))
-    return record(turn, waitingField(turn, readiness), listedNow(turn));
+  // Past the clock passes are few, and what Ready says of the objects is what the list says.
+  const overdue = isTimeOut(turn) && !isGivenUp(turn, readiness);
+  const due = state.elapsed >= at || overdue;
+  if (due && entry?.phase === "Verifying" && isOutdated(readiness.objects, entry.waitingFor)) {
+    const listed = record(turn, waitingField(turn, readiness), listedNow(turn));
+    return overdue ? { ...listed, joinsNext: "at once" } : listed;
+  }
   const listedAt = due ? state.elapsed : writtenAt;
   return {
     kind: "listed",
@@ -532,7 +536,8 @@ function readinessWake(turn: Turn): Wake {
 function describeWaiting(waiting: readonly Waiting[]): string {
   const named = waiting.map((object) => {
     const name = object.namespace === "" ? object.name : `${object.namespace}/${object.name}`;
-    const detail = object.message === "" ? object.status : `${object.status}, ${object.message}`;
+    const message = withCause(object);
+    const detail = message === "" ? object.status : `${object.status}, ${message}`;
     return `${object.kind === "" ? "" : `${object.kind} `}${name} (${detail})`;
   });
   const shown = named.slice(0, 10);

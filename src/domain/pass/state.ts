@@ -2,6 +2,7 @@ import type { ReadyReason } from "../../api/reasons.ts";
 import type { StageSet, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import type { Failure } from "../failure.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
+import type { PodCause } from "../readiness/pod-cause.ts";
 import type { RenderedObject } from "../rendered.ts";
 import type { WindowState } from "../windows/update-windows.ts";
 
@@ -134,6 +135,8 @@ export interface Waiting {
   readonly name: string;
   readonly status: string;
   readonly message: string;
+  /** What its pods say, as far as it is known: it explains and decides nothing (spec 20 §9.3). */
+  readonly cause?: PodCause | undefined;
 }
 
 /** Everything a stage waits for, judged together (spec 20 §9.1). */

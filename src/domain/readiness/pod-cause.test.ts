@@ -131,3 +131,10 @@ test("of several pods a stuck one speaks, whatever their order", () => {
   expect(causeOfPods([failed, stuck])?.isStuck).toBe(true);
   expect(causeOfPods([])).toBeUndefined();
 });
+
+test("what a program or a runtime says is one short line", () => {
+  const wordy = waiting("CreateContainerError", {}, `first\n  second ${"x".repeat(2_000)}`);
+  const text = podCause(wordy)?.text ?? "";
+  expect(text).toMatch(/^container "app" cannot be started: first second x+…$/);
+  expect(text.length).toBeLessThanOrEqual(300);
+});

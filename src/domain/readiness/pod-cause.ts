@@ -22,6 +22,15 @@ const startReasons: ReadonlySet<string> = new Set([
   "PostStartHookError",
 ]);
 
+/** Longest text of a cause, in characters: programs can end with pages. */
+const mostText = 300;
+
+/** On one line, cut at {@link mostText}. */
+export function concise(text: string): string {
+  const line = text.replaceAll(/\s+/g, " ").trim();
+  return line.length > mostText ? `${line.slice(0, mostText - 1).trimEnd()}…` : line;
+}
+
 /** The one cause that says most about pods of which some are not ready: a stuck one first; undefined when none has one. */
 export function causeOfPods(pods: readonly KubeObject[]): PodCause | undefined {
   const causes = pods.flatMap((pod) => podCause(pod) ?? []);
@@ -32,6 +41,11 @@ export function causeOfPods(pods: readonly KubeObject[]): PodCause | undefined {
 
 /** Undefined: the pod is ready, or is on its way. */
 export function podCause(pod: KubeObject): PodCause | undefined {
+  const cause = wordyCause(pod);
+  return cause === undefined ? undefined : { ...cause, text: concise(cause.text) };
+}
+
+function wordyCause(pod: KubeObject): PodCause | undefined {
   const { status } = pod;
   if (pod.metadata.deletionTimestamp !== undefined || conditionOf(pod, "Ready")?.status === "True") return undefined;
   const scheduled = conditionOf(pod, "PodScheduled");

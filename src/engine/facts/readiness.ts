@@ -1,6 +1,7 @@
 import type { Stage } from "../../api/stage-set.ts";
 import { describeObject, renderObjectId, type ObjectId } from "../../domain/object-id.ts";
 import { stageIdentity } from "../../domain/pass/plan.ts";
+import { withCause } from "../../domain/pass/waiting-for.ts";
 import type { Fact, FactKey, ReadinessFact, Waiting } from "../../domain/pass/state.ts";
 import { expired, type Readiness } from "../../domain/readiness/readiness.ts";
 import { splitApiVersion, type KubeObject } from "../../lib/kube-object.ts";
@@ -8,12 +9,13 @@ import type { Access } from "../../identity/access.ts";
 import { KubeError } from "../../kube/error.ts";
 import { getRequest, type ApiResource } from "../../kube/request.ts";
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
-import type { Awaited, Pass } from "../pass.ts";
+import type { Awaited, Looked, Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { asKubeObject } from "../journal.ts";
 import type { Followed } from "../observer.ts";
 import { waitsForFirstConsumer } from "./storage-class.ts";
 import { accessOf } from "./connection.ts";
+import { explain, type Causes, type Judged } from "./explain.ts";
 import { judgeExpressions } from "./ready-expressions.ts";
 
 type ReadinessKey = Extract<FactKey, { kind: "readiness" }>;
@@ -30,7 +32,8 @@ export async function readReadiness(engine: Engine, pass: Pass, key: ReadinessKe
   const access = await accessOf(engine, pass.key.namespace, as, signal);
   const lookedAt = engine.clock.monotonic();
   const awaited = await awaitedOf(engine, pass, { stage, key, access }, signal);
-  pass.looked.set(stage.name, { access, awaited, lookedAt });
+  const known: Looked = { access, awaited, explained: [], lookedAt };
+  pass.looked.set(stage.name, known);
   const looked = await Promise.all(
     awaited.map(async (each) => ({ each, seen: await look(engine, pass, { access, awaited: each }, signal) })),
   );
@@ -41,19 +44,27 @@ export async function readReadiness(engine: Engine, pass: Pass, key: ReadinessKe
     queue: pass.key.namespace,
     signal,
   });
-  return { kind: "readiness", readiness: verdict(looked, expressions) };
+  const readiness = verdict(looked, expressions);
+  if (readiness.kind === "ready") return { kind: "readiness", readiness };
+  const troubled = looked.filter(({ each, seen }) => each.waitFor && seen.readiness.status !== "Current");
+  const { causes, workloads } = await explain(engine, pass, { spec, stage, access, troubled }, signal);
+  known.explained = workloads;
+  return { kind: "readiness", readiness: verdict(looked, expressions, causes) };
 }
 
+const unexplained: Causes = new Map();
+
 function verdict(
-  looked: readonly { readonly each: Awaited; readonly seen: { readonly readiness: Readiness } }[],
+  looked: readonly Judged[],
   expressions: { readonly failed: string | undefined; readonly waiting: readonly Waiting[]; readonly stuck: boolean },
+  causes = unexplained,
 ): ReadinessFact {
   const counted = looked.filter(({ each }) => each.waitFor);
   const failed = counted.find(({ seen }) => seen.readiness.status === "Failed");
   if (failed !== undefined)
     return {
       kind: "failed",
-      cause: `${describeObject(failed.each.id)} is Failed: ${failed.seen.readiness.message}`,
+      cause: `${describeObject(failed.each.id)} is Failed: ${withCause({ message: failed.seen.readiness.message, cause: causes.get(failed.each) })}`,
       authorization: false,
     };
   if (expressions.failed !== undefined) return { kind: "failed", cause: expressions.failed, authorization: false };
@@ -65,6 +76,7 @@ function verdict(
       name: each.id.name,
       status: seen.readiness.status,
       message: seen.readiness.message,
+      cause: causes.get(each),
     }));
   const waiting = [...objects, ...expressions.waiting];
   return waiting.length === 0 ? { kind: "ready" } : { kind: "waiting", objects: waiting, stuck: expressions.stuck };
