@@ -3,6 +3,7 @@ import { at } from "../../src/lib/json.ts";
 import { eventually, testCluster } from "../support/cluster.ts";
 import { configMap, messageOf, readyOf, stageStatus, untilReady } from "../support/controller.ts";
 import { deployment } from "../support/manifests.ts";
+import { createJumpingClock } from "../support/jumping-clock.ts";
 import { follow, startScene, type Scene } from "../support/scene.ts";
 
 const cluster = testCluster();
@@ -156,5 +157,48 @@ describe("pins of a run", () => {
     );
     expect(seen).not.toContain("two one");
     expect(seen.at(-1)).toBe("two two");
+  });
+});
+
+describe("a newer revision during a wait of 15 min", () => {
+  const pull = { waitingReason: "ImagePullBackOff" };
+
+  test.each([
+    { title: "at once where the cause is known", name: "known", known: true },
+    { title: "as soon as the cause is known", name: "unknown", known: false },
+  ])("replaces one for an image that cannot be pulled, $title", async ({ name, known }) => {
+    const { namespace } = scene;
+    using history = follow(cluster, { apiVersion: "stages.metio.wtf/v1", kind: "StageSet", namespace, name });
+    await scene.publish(name, { "a.yaml": deployment(name, { pods: pull }) });
+    await scene.publish(`${name}-2`, { "a.yaml": configMap(`${name}-2`) });
+    await scene.release(name, [stageOf("first", name), stageOf("second", `${name}-2`)]);
+    const waitingFor = async (): Promise<string> =>
+      JSON.stringify(at(stageStatus(await scene.get(name), "first"), "waitingFor") ?? "");
+    await eventually(async () => (await waitingFor()).includes(known ? "cannot pull image" : "Deployment"), {
+      timeoutMs: 60_000,
+    });
+    const fix = await scene.publish(name, { "a.yaml": deployment(name, { image: "fixed" }) });
+    const fixed = await untilReady(cluster, { namespace, name }, "True Succeeded", { timeoutMs: 60_000 });
+    expect(at(stageStatus(fixed, "first"), "appliedRevision")).toBe(fix.revision);
+    // A cause is no verdict: nothing failed, and nothing was parked either.
+    const told = new Set(history.states.map(readyOf));
+    for (const ready of told) expect(["", "Unknown Progressing", "True Succeeded"]).toContain(ready);
+  });
+
+  test("replaces one in which nothing has changed for two minutes, and no other", async () => {
+    const clock = createJumpingClock();
+    await using still = await startScene(cluster, { clock });
+    const target = { namespace: still.namespace, name: "still" };
+    const before = await still.publish("still", { "a.yaml": deployment("still", { pods: { neverReady: "true" } }) });
+    await still.release("still", [stageOf("only", "still")], { timeout: "1h", interval: "2h" });
+    const entry = async () => stageStatus(await still.get("still"), "only");
+    await eventually(async () => JSON.stringify(await entry()).includes("0 of 1 replicas are available"));
+    const fix = await still.publish("still", { "a.yaml": deployment("still", { image: "fixed" }) });
+    // Time for what must not happen.
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    expect(await entry()).toMatchObject({ phase: "Verifying", enteredRevision: before.revision });
+    clock.jump(125_000);
+    const fixed = await untilReady(cluster, target);
+    expect(at(stageStatus(fixed, "only"), "appliedRevision")).toBe(fix.revision);
   });
 });

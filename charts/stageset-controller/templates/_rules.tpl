@@ -102,7 +102,7 @@
   verbs:
     - create
     - patch
-# restart gates of StageSets without ServiceAccount
+# restart gates, and why workloads wait, of StageSets without ServiceAccount
 - apiGroups:
     - ""
   resources:

@@ -97,7 +97,7 @@ const stageStatus = () =>
           namespace: optional(text("Namespace of the object.")),
           name: text("Name of the object."),
           status: optional(text("Readiness of the object.")),
-          message: optional(text("What it lacks.")),
+          message: optional(text("What it lacks, and why if its pods tell it.")),
           since: optional(time("Since when it is waited for.")),
         }),
         "What the stage waits for now, at most 10 objects.",

@@ -118,6 +118,7 @@ export function finishPass(state: PassState, plan: Plan): Step {
       failures: 0,
       backoffUntil: undefined,
       verifyStarted: new Map(),
+      standstills: new Map(),
       waveStarted: new Map(),
       notReadySince: unready.since,
       deletesStarted: pruning.started,

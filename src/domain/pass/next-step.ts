@@ -251,6 +251,7 @@ function startRun(state: PassState, plan: Plan): Step | undefined {
     remember: {
       run: { generation: state.snapshot.generation, pins: plan.pins, turn: 0, begun: false },
       verifyStarted: new Map(),
+      standstills: new Map(),
       waveStarted: new Map(),
     },
     joinsNext: "once prepared",

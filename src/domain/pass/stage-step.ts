@@ -8,8 +8,8 @@ import { appliedIdentity, enteredIdentity, orderedStages, stageEntry, withStage 
 import { retryMs, verifyTimeoutMs } from "../timing.ts";
 import { formatDuration } from "../../lib/duration.ts";
 import { isAuditDue } from "./audit.ts";
-import { connectFailure } from "./failures.ts";
-import { endFailed, endProgressing } from "./finish.ts";
+import { connectFailure, sourcesMoved } from "./failures.ts";
+import { end, endFailed, endProgressing } from "./finish.ts";
 import type { StageGoal } from "./goals.ts";
 import { factOf, settledPhase, stageIdentity, type Plan } from "./plan.ts";
 import type {
@@ -20,9 +20,11 @@ import type {
   RecordedStage,
   RenderFact,
   StageResult,
+  Standstill,
   Waiting,
 } from "./state.ts";
 import type { Effect, InventoryRecord, RecordKey, Step, Wake } from "./step.ts";
+import { isUnproductive, standstillMs, standstillOf } from "./unproductive.ts";
 import { isOutdated, listWaiting, nextListingAt, withCause } from "./waiting-for.ts";
 
 /** The stage asks for nothing more in this pass. */
@@ -292,6 +294,7 @@ function begin(turn: Turn): Step | undefined {
     },
     {
       verifyStarted: withoutKey(state.memory.verifyStarted, goal.stage),
+      standstills: withoutKey(state.memory.standstills, goal.stage),
       waveStarted: withoutKey(state.memory.waveStarted, goal.stage),
     },
   );
@@ -448,14 +451,29 @@ function waitForReadiness(turn: Turn, readiness: Extract<ReadinessFact, { kind: 
   const started = verifyStartedAt(turn);
   const verifyStarted = withKey(state.memory.verifyStarted, goal.stage, started);
   const timeoutMs = verifyTimeoutMs(plan.spec, stage);
+  const standstill = standstillOf(readiness.objects, {
+    before: state.memory.standstills.get(goal.stage),
+    elapsed: state.elapsed,
+  });
+  const superseded = supersede(turn, readiness, standstill);
+  if (superseded !== undefined) return superseded;
   const listing = listWaitingAnew(turn, readiness, started);
   if (listing.kind === "record") return listing;
-  if (!isTimeOut(turn))
+  if (!isTimeOut(turn)) {
+    // From then on a newer revision that has come meanwhile is taken.
+    const stillAt = standstill.since + standstillMs;
+    const looks = [started + timeoutMs, listing.at, ...(stillAt > state.elapsed ? [stillAt] : [])];
     return {
       kind: "park",
-      wakes: [readinessWake(turn), { kind: "at", elapsed: Math.min(started + timeoutMs, listing.at) }],
-      remember: { verifyStarted, waitingListed: listing.listed, run: runMemory(turn) },
+      wakes: [readinessWake(turn), { kind: "at", elapsed: Math.min(...looks) }],
+      remember: {
+        verifyStarted,
+        waitingListed: listing.listed,
+        standstills: withKey(state.memory.standstills, goal.stage, standstill),
+        run: runMemory(turn),
+      },
     };
+  }
   const what = describeWaiting(readiness.objects);
   if (isGivenUp(turn, readiness))
     return endFailed(
@@ -477,6 +495,24 @@ function waitForReadiness(turn: Turn, readiness: Extract<ReadinessFact, { kind: 
     ],
     remember: { verifyStarted },
   });
+}
+
+/**
+ * Pins do not move under a run that makes progress; one whose wait is unproductive gives way to a newer revision at once
+ * (spec 20 §16.7). A source that offers nothing usable is none.
+ */
+function supersede(
+  { state, plan }: Turn,
+  readiness: Extract<ReadinessFact, { kind: "waiting" }>,
+  standstill: Standstill,
+): Step | undefined {
+  const { run } = plan;
+  if (run === undefined || !isUnproductive(readiness.objects, standstill, state.elapsed)) return undefined;
+  const key = { kind: "pins" } as const;
+  const fact = factOf(state, key);
+  if (fact === undefined) return { kind: "need", facts: [key] };
+  if (fact.kind !== "pins" || !sourcesMoved(state, run.pins)) return undefined;
+  return end({ ready: undefined, next: { afterMs: 0, jitter: 0 }, remember: { run: undefined } });
 }
 
 /** `waitingFor` is written with the phase, then brought up to date now and then, if it says something else. */

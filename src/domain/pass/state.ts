@@ -139,6 +139,14 @@ export interface Waiting {
   readonly cause?: PodCause | undefined;
 }
 
+/** Since when a stage waits for the same. */
+export interface Standstill {
+  /** Everything that is waited for, with what it says of itself; causes do not count, they only explain it. */
+  readonly waiting: string;
+  /** Monotonic ms. */
+  readonly since: number;
+}
+
 /** Everything a stage waits for, judged together (spec 20 §9.1). */
 export type ReadinessFact =
   | { readonly kind: "ready" }
@@ -231,6 +239,8 @@ export interface Memory {
   readonly verifyStarted: ReadonlyMap<string, number>;
   /** When what a stage waits for was last written or found to be as written, monotonic ms. */
   readonly waitingListed: ReadonlyMap<string, number>;
+  /** Since when a stage waits for the same. */
+  readonly standstills: ReadonlyMap<string, Standstill>;
   /** When a deployed stage was first seen not ready, monotonic ms. */
   readonly notReadySince: ReadonlyMap<string, number>;
   /** Render hash of each stage as last applied. */
@@ -261,6 +271,7 @@ export const emptyMemory: Memory = {
   backoffUntil: undefined,
   verifyStarted: new Map(),
   waitingListed: new Map(),
+  standstills: new Map(),
   notReadySince: new Map(),
   renderHashes: new Map(),
   waveStarted: new Map(),
