@@ -97,6 +97,15 @@ test.each<readonly [string, KubeObject, string | undefined]>([
   expect(selectorOf(object)).toBe(selector);
 });
 
+test("nothing explains a workload whose controller has not seen it: its status is about older pods", () => {
+  const old = workload("Deployment", {
+    status: { ...progressing('ReplicaSet "web-1" is progressing.'), observedGeneration: 1 },
+  });
+  const at = (generation: number): KubeObject => ({ ...old, metadata: { ...old.metadata, generation } });
+  expect(selectorOf(at(1))).toBeDefined();
+  expect(selectorOf(at(2))).toBeUndefined();
+});
+
 test("a workload says itself that its pods are refused", () => {
   const message = 'pods "web-1" is forbidden: exceeded quota: small';
   const status = { conditions: [{ type: "ReplicaFailure", status: "True", reason: "FailedCreate", message }] };

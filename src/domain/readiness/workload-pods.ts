@@ -25,6 +25,9 @@ const nothing: Explanation = { cause: undefined, pods: undefined };
 export function explanationOf(object: KubeObject): Explanation {
   const { group } = splitApiVersion(object.apiVersion);
   if (group === "" && object.kind === "Pod") return { cause: podCause(object), pods: undefined };
+  // What its status says is about pods that are going.
+  const observed = asNumber(at(object["status"], "observedGeneration")) ?? object.metadata.generation;
+  if (observed !== object.metadata.generation) return nothing;
   const pods = podsOf(object);
   const refused = conditionOf(object, "ReplicaFailure");
   const cause: PodCause | undefined =

@@ -45,8 +45,7 @@ export async function explain(
   const workloads = explanations.flatMap(({ each, explanation }) =>
     explanation?.pods === undefined ? [] : [{ access, id: each.id, pods: explanation.pods }],
   );
-  if (failed !== undefined || pass.causes.has("source") || isTimeOut(engine, pass, of))
-    await engine.podCauses.look(pass.key, workloads, signal);
+  if (failed !== undefined || isDecisive(engine, pass, of)) await engine.podCauses.look(pass.key, workloads, signal);
   const causes = new Map<Awaited, PodCause>();
   for (const { each, explanation } of explanations) {
     const asked = explanation?.pods === undefined ? undefined : engine.podCauses.get(pass.key, { access, id: each.id });
@@ -56,11 +55,13 @@ export async function explain(
   return { causes, workloads };
 }
 
-function isTimeOut(
+/** The stage has waited before this pass, and its clock is out or a source has something new. */
+function isDecisive(
   engine: Engine,
   pass: Pass,
   { spec, stage }: { readonly spec: StageSetSpec; readonly stage: Stage },
 ): boolean {
   const started = pass.session.memory.verifyStarted.get(stage.name);
-  return started !== undefined && engine.clock.monotonic() - started >= verifyTimeoutMs(spec, stage) - lastLookMs;
+  if (started === undefined) return false;
+  return pass.causes.has("source") || engine.clock.monotonic() - started >= verifyTimeoutMs(spec, stage) - lastLookMs;
 }
