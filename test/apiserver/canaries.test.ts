@@ -233,7 +233,7 @@ describe("secrets that run through every input there is, with failures everywher
     await untilReady(cluster, { namespace: scene.namespace, name }, ready, { timeoutMs: 60_000 });
   });
 
-  test("nothing of them is in logs, Events, status, inventory, metrics, spans, gate answers or on disk", async () => {
+  test("[60.15] nothing of them is in logs, Events, status, inventory, metrics, spans, gate answers or on disk", async () => {
     const { namespace, controller } = scene;
     await eventually(() => collector.spans.some((span) => span.attributes["stageset.name"] === "refused"));
     const asked = { headers: { authorization: `Bearer ${canary}`, cookie: canary } };

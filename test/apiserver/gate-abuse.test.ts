@@ -3,6 +3,7 @@ import { at } from "../../src/lib/json.ts";
 import { publishArtifact, startArtifactServer, type ArtifactServer } from "../support/artifacts.ts";
 import { allRules, createServiceAccount, eventually, testCluster, uniqueNamespace } from "../support/cluster.ts";
 import { configMap, createStageSet, stageSetRef, stageStatus, untilReady } from "../support/controller.ts";
+import { controllerToken } from "../support/controller-account.ts";
 import { startControllerProcess, type ControllerProcess } from "../support/controller-process.ts";
 import { startFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
 import { startGateFlood } from "../support/gate-flood.ts";
@@ -24,7 +25,7 @@ describe("a gate that many lean on", () => {
       await createServiceAccount(cluster, { namespace, name: "deployer", rules: allRules });
     controller = await startControllerProcess({
       server: proxy.server,
-      token: cluster.adminToken,
+      token: await controllerToken(cluster),
       namespaces: [loud, quiet],
       args: ["--log-level=error"],
     });

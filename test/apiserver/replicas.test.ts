@@ -225,7 +225,7 @@ describe("three replicas", () => {
     }));
   };
 
-  test("[60.18] SIGKILL to the leader while a stage verifies: a peer goes on, no gate opens too early, Prometheus sees no gap", async () => {
+  test("[60.18] [60.6] SIGKILL to the leader while a stage verifies: a peer goes on, no gate opens too early, Prometheus sees no gap", async () => {
     const query = `max by (namespace, stageset, stage) (stageset_stage_ready{namespace="${namespace}",stageset="steady"})`;
     await eventually(async () => (await ask(query)).length === 2, { timeoutMs: 30_000 });
     const first = await leader();
@@ -261,8 +261,9 @@ describe("three replicas", () => {
     expect(sampleOf(await metricsOf(await leader()), "stageset_ready", { namespace, name: "steady" })).toBe(1);
     await first.program.stop();
   });
-  // Spec 60, acceptance 6, but for the actions that must not run twice.
-  test("SIGTERM to the leader while a stage verifies: no failure is told, exit 0, the peer leads in 3 s and goes on", async () => {
+
+  // There are no actions yet that could run twice; SIGKILL is the case before.
+  test("[60.6] SIGTERM to the leader while a stage verifies: no failure is told, exit 0, the peer leads in 3 s and goes on", async () => {
     const first = await leader();
     const [standby] = others(first);
     if (standby === undefined) throw new Error("there is one replica");

@@ -95,7 +95,7 @@ describe("what a running controller tells of itself", () => {
     });
   });
 
-  test("every record is JSON of four levels; those of a pass carry its id, its StageSet and its trace", async () => {
+  test("[60.15] every record is JSON of four levels; those of a pass carry its id, its StageSet and its trace", async () => {
     await scene.release("logged", [{ name: "web", sourceRef: { name: "app" } }]);
     await untilReady(cluster, { namespace: scene.namespace, name: "logged" });
     await eventually(() =>
@@ -120,8 +120,8 @@ describe("what a running controller tells of itself", () => {
     expect(new Set(ids).size).toBe(ids.length);
   });
 
-  // Spec 60, acceptance 16, but for the spans of features that are not built.
-  test("a collector receives one tree per pass, and the phase that failed as an error", async () => {
+  // The spans of spec 60 §9 whose features exist.
+  test("[60.16] a collector receives one tree per pass, and the phase that failed as an error", async () => {
     const tree = (name: string): readonly ReceivedSpan[] => {
       const root = collector.spans.find(
         (span) =>
@@ -155,6 +155,20 @@ describe("what a running controller tells of itself", () => {
       failed: true,
       attributes: { "stageset.reason": "StageFailed" },
     });
+  });
+
+  test("[60.16] the update windows are a span that says whether they defer", async () => {
+    const [from, to] = [-1, 1].map((hours) => new Date(Date.now() + hours * 3_600_000).toISOString());
+    for (const type of ["Allow", "Deny"])
+      await scene.release(`windowed-${type.toLowerCase()}`, [{ name: "web", sourceRef: { name: "app" } }], {
+        updateWindows: [{ type, from, to }],
+      });
+    const deferred = (name: string): unknown => {
+      const trace = collector.spans.find((span) => span.attributes["stageset.name"] === name)?.traceId;
+      const gate = collector.spans.find((span) => span.traceId === trace && span.name === "stageset.gateWindows");
+      return gate?.attributes["stageset.deferred"];
+    };
+    await eventually(() => deferred("windowed-allow") === false && deferred("windowed-deny") === true);
   });
 
   test("what is pruned is a phase of its pass, and no attribute has content of manifests", async () => {
@@ -236,8 +250,8 @@ describe("what a running controller tells of itself", () => {
     );
   });
 
-  // Spec 60, acceptance 13, but for budgets: what was released, drifted and refused leaves nothing behind.
-  test("series of what is gone vanish, and the families of controllers are there", async () => {
+  // What was released, drifted and refused leaves nothing behind.
+  test("[60.13] series of what is gone vanish, and the families of controllers are there", async () => {
     const { namespace } = scene;
     const ref = stageSetRef(namespace, "leaving");
     await scene.publish("leaving-one", { "a.yaml": configMap("leaving-one") });
@@ -315,7 +329,7 @@ test("the trace of a pass goes along with its calls to the API server, and never
   for (const { headers } of scene.server.requests) expect(Object.keys(headers)).not.toContain("traceparent");
 });
 
-describe.concurrent("a collector that is no use", () => {
+describe.concurrent("[60.16] a collector that is no use", () => {
   test.each(["absent", "silent"] as const)("%s: passes and the end of the process are as they were", async (kind) => {
     const silent = createServer((socket) => socket.on("error", () => socket.destroy()));
     await new Promise<void>((resolve) => void silent.listen(0, "127.0.0.1", resolve));

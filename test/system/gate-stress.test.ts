@@ -1,11 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { startControlPlane, type ControlPlane } from "../../src/dev/control-plane.ts";
+import { startControlPlane } from "../../src/dev/control-plane.ts";
 import { installCrds } from "../../src/dev/crds.ts";
 import { asArray, asText, at } from "../../src/lib/json.ts";
 import { publishArtifact, startArtifactServer, type ArtifactServer } from "../support/artifacts.ts";
 import { allRules, clusterOf, createServiceAccount, eventually, type TestCluster } from "../support/cluster.ts";
 import { configMap, createStageSet, stageSetRef } from "../support/controller.ts";
+import { bindInstallation, controllerToken } from "../support/controller-account.ts";
 import { startControllerProcess, type ControllerProcess } from "../support/controller-process.ts";
 import { startFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
 import { startGateReaders, type GateSlot, type OpenAnswer } from "../support/gate-readers.ts";
@@ -198,10 +199,10 @@ function staleness(answer: OpenAnswer, subject: Subject): string | undefined {
   return Number(answer.revision.slice(1)) < newest ? `${what}: r${newest} was there` : undefined;
 }
 
-async function startReplica(plane: ControlPlane, proxy: FaultProxy): Promise<ControllerProcess> {
+async function startReplica(cluster: TestCluster, proxy: FaultProxy): Promise<ControllerProcess> {
   return startControllerProcess({
     server: proxy.server,
-    token: plane.adminToken,
+    token: await controllerToken(cluster),
     namespaces: [namespace],
     args: ["--leader-elect", `--leader-election-namespace=${namespace}`, "--log-level=error"],
   });
@@ -221,9 +222,10 @@ test(
     await installCrds({ ...cluster, token: plane.adminToken }, ["stageset", "flux"]);
     await cluster.admin.create({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } });
     await createServiceAccount(cluster, { namespace, name: "deployer", rules: allRules });
+    await bindInstallation(cluster, { namespace });
     const server = stack.use(await startArtifactServer());
     const proxies = [stack.use(await startFaultProxy(cluster)), stack.use(await startFaultProxy(cluster))];
-    const replicas = await Promise.all(proxies.map((proxy) => startReplica(plane, proxy)));
+    const replicas = await Promise.all(proxies.map((proxy) => startReplica(cluster, proxy)));
     stack.defer(async () => {
       await Promise.all(replicas.map((replica) => replica.stop()));
     });
@@ -265,7 +267,7 @@ test(
       if (replica === undefined || proxy === undefined) throw new Error("nobody leads");
       replica.kill();
       await replica.ended();
-      const fresh = await startReplica(plane, proxy);
+      const fresh = await startReplica(cluster, proxy);
       replicas[index] = fresh;
       const slot = slots[index];
       if (slot !== undefined) slot.url = fresh.gateUrl;

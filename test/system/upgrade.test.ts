@@ -3,6 +3,7 @@ import { asArray, asText, at } from "../../src/lib/json.ts";
 import { publishArtifact, startArtifactServer, type ArtifactServer } from "../support/artifacts.ts";
 import { allRules, createServiceAccount, eventually, testCluster, uniqueNamespace } from "../support/cluster.ts";
 import { configMap, createStageSet, readyOf, stageSetRef, stageStatus, untilReady } from "../support/controller.ts";
+import { bindInstallation, controllerToken } from "../support/controller-account.ts";
 import { startControllerProcess, type ControllerProcess } from "../support/controller-process.ts";
 import { deployment } from "../support/manifests.ts";
 import { requestPass, shardsOf, untilApplied } from "../support/passes.ts";
@@ -18,22 +19,23 @@ const { admin } = cluster;
  */
 const previous = process.env["STAGESET_PREVIOUS_PROGRAM"];
 
-/** Spec 60, acceptance 27, but for actions that must not run again. */
-describe("an upgrade and the way back, with live StageSets", () => {
+/** Of spec 60, acceptance 27, what exists: there are no actions yet that could run again. */
+describe("[60.27] an upgrade and the way back, with live StageSets", () => {
   let namespace = "";
   let server: ArtifactServer;
   beforeAll(async () => {
     namespace = await uniqueNamespace(cluster);
     server = await startArtifactServer();
     await createServiceAccount(cluster, { namespace, name: "deployer", rules: allRules });
+    await bindInstallation(cluster, { namespace });
   });
   afterAll(() => server.stop());
 
-  const start = (program?: string): Promise<ControllerProcess> =>
+  const start = async (program?: string): Promise<ControllerProcess> =>
     startControllerProcess({
       server: cluster.server,
       caPem: cluster.caPem,
-      token: cluster.adminToken,
+      token: await controllerToken(cluster),
       namespaces: [namespace],
       args: ["--leader-elect", `--leader-election-namespace=${namespace}`, "--inventory-shard-cap=3"],
       ...(program === undefined ? {} : { program: [program] as const }),
