@@ -14,12 +14,18 @@ export interface JobRequest {
   readonly input: unknown;
 }
 
+/** Processor time of a worker since it started, microseconds. */
+export interface CpuUsage {
+  readonly user: number;
+  readonly system: number;
+}
+
 /** Worker → pool. */
-export type JobReply =
-  | { readonly id: number; readonly kind: "done"; readonly output: unknown }
+export type JobReply = { readonly id: number; readonly used: CpuUsage } & (
+  | { readonly kind: "done"; readonly output: unknown }
   | {
-      readonly id: number;
       readonly kind: "failed";
       /** Class of what was thrown and where; not its message, which may quote the input. */
       readonly error: string;
-    };
+    }
+);

@@ -12,10 +12,10 @@ async function answer(port: MessagePort, jobs: Readonly<Record<string, Job>>, re
     const run = Object.hasOwn(jobs, job) ? jobs[job] : undefined;
     if (run === undefined) throw new RangeError("no such job");
     const { output, transfer = [] } = await run(input);
-    const reply: JobReply = { id, kind: "done", output };
+    const reply: JobReply = { id, used: process.threadCpuUsage(), kind: "done", output };
     port.postMessage(reply, [...transfer]);
   } catch (error) {
-    const reply: JobReply = { id, kind: "failed", error: describeThrown(error) };
+    const reply: JobReply = { id, used: process.threadCpuUsage(), kind: "failed", error: describeThrown(error) };
     port.postMessage(reply);
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { parentPort, threadId } from "node:worker_threads";
 import { serveJobs } from "../../src/compute/serve-jobs.ts";
 
@@ -11,6 +12,10 @@ serveJobs(parentPort, {
     for (;;) Atomics.add(started, 0, 1);
   },
   hang: () => new Promise(() => undefined),
+  nap: async () => {
+    await delay(250);
+    return { output: "rested" };
+  },
   exit: () => process.exit(3),
   fail: () => {
     throw new RangeError("secret text");

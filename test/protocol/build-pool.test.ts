@@ -39,6 +39,13 @@ describe("the compute pool", () => {
     expect(await pool.run("echo", 1, options())).toBe(1);
   });
 
+  test("lets a job that did not have the processor take longer by the clock", async () => {
+    const pool = start(1);
+    // The first job also pays for the start of its worker.
+    await pool.run("echo", undefined, options());
+    expect(await pool.run("nap", undefined, options({ timeoutMs: 100 }))).toBe("rested");
+  });
+
   test("tells nothing of what a job's error says", async () => {
     const error: unknown = await start(1)
       .run("fail", undefined, options())
