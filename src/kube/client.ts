@@ -9,6 +9,7 @@ import { asObject } from "../lib/json.ts";
 import { errorOfAnswer, KubeError } from "./error.ts";
 import { createLineParser } from "./line-parser.ts";
 import type { KubeRequest } from "./request.ts";
+import type { OpenAnswer } from "./stream-sessions.ts";
 import { createTransports, type Transport, type Transports } from "./transport.ts";
 
 export interface SendOptions {
@@ -116,7 +117,7 @@ async function send(context: Context, request: KubeRequest, options: SendOptions
     ...(options.signal === undefined ? {} : { parent: options.signal }),
   });
   const wait: Wait = { signal: limit.signal, caller: options.signal };
-  const response = await open(context, request, { wait, dispatcher: context.transport.requests });
+  const response = await open(context, request, { wait, over: "requests" });
   options.onAnswer?.(answerOf(response));
   const text = await readText(context, request, { response, wait });
   // Redirects are not followed: what was sent is for this server alone, the token above all (spec 50 §5).
@@ -180,29 +181,26 @@ async function openStream(
   context: Context,
   request: KubeRequest,
   { wait, abort }: { readonly wait: Wait; readonly abort: (reason: Error) => void },
-): Promise<Dispatcher.ResponseData> {
+): Promise<OpenAnswer> {
   using held = new DisposableStack();
   held.use(
     context.clock.timer(defaultTimeoutMs, () => abort(new DeadlineExceeded(describe(request), defaultTimeoutMs))),
   );
-  const response = await open(context, request, { wait, dispatcher: context.transport.watches });
-  // An aborted body reports its error to the loop that reads it, and here when nobody does.
-  response.body.on("error", () => undefined);
-  return response;
+  return await open(context, request, { wait, over: "watches" });
 }
 
 /** Sends, and once more with a renewed credential after a 401: authentication comes before any effect. */
 async function open(
   context: Context,
   request: KubeRequest,
-  { wait, dispatcher }: { readonly wait: Wait; readonly dispatcher: Dispatcher },
-): Promise<Dispatcher.ResponseData> {
+  { wait, over }: { readonly wait: Wait; readonly over: keyof Pick<Transport, "requests" | "watches"> },
+): Promise<OpenAnswer> {
   const headers = await authorize(context, request, wait);
-  const response = await dispatch(context, request, { wait, dispatcher, headers });
+  const response = await dispatch(context, request, { wait, over, headers });
   if (response.statusCode !== 401 || context.credential.renew?.(headers) !== true) return response;
   await response.body.dump();
   const renewed = await authorize(context, request, wait);
-  return dispatch(context, request, { wait, dispatcher, headers: renewed });
+  return dispatch(context, request, { wait, over, headers: renewed });
 }
 
 async function authorize(context: Context, request: KubeRequest, wait: Wait): Promise<AuthHeaders> {
@@ -216,8 +214,8 @@ async function authorize(context: Context, request: KubeRequest, wait: Wait): Pr
 async function dispatch(
   context: Context,
   request: KubeRequest,
-  o: { readonly wait: Wait; readonly dispatcher: Dispatcher; readonly headers: AuthHeaders },
-): Promise<Dispatcher.ResponseData> {
+  o: { readonly wait: Wait; readonly over: "requests" | "watches"; readonly headers: AuthHeaders },
+): Promise<OpenAnswer> {
   const { mayWrite } = context;
   const refuse = (): KubeError | undefined =>
     mayWrite?.() === false
@@ -226,15 +224,15 @@ async function dispatch(
   const guarded = request.method !== "GET" && mayWrite !== undefined;
   const refusal = guarded ? refuse() : undefined;
   if (refusal !== undefined) throw refusal;
-  const dispatcher = guarded ? o.dispatcher.compose(refuseLate(refuse)) : o.dispatcher;
+  const { requests, watches } = context.transport;
+  const dispatcher = guarded ? requests.compose(refuseLate(refuse)) : requests;
   const traceparent = context.traceparent?.();
   const count = (code: string): void =>
     context.requests?.add({ code, method: request.method, host: context.base.host });
   try {
-    const response = await dispatcher.request({
+    const sent = {
       origin: context.base.origin,
       path: pathOf(context.base, request),
-      method: request.method,
       headers: {
         accept: request.accept ?? "application/json",
         "user-agent": context.userAgent ?? "stageset-controller",
@@ -242,9 +240,13 @@ async function dispatch(
         ...(request.contentType === undefined ? {} : { "content-type": request.contentType }),
         ...o.headers,
       },
-      ...(request.body === undefined ? {} : { body: request.body }),
       signal: o.wait.signal,
-    });
+    };
+    const body = request.body === undefined ? {} : { body: request.body };
+    const response =
+      o.over === "watches"
+        ? await watches.open(sent)
+        : await dispatcher.request({ ...sent, ...body, method: request.method });
     count(String(response.statusCode));
     if (response.statusCode === 429) context.transport.limiter.throttle();
     return response;
@@ -280,7 +282,7 @@ function pathOf(base: URL, request: KubeRequest): string {
 async function readText(
   context: Context,
   request: KubeRequest,
-  { response, wait }: { readonly response: Dispatcher.ResponseData; readonly wait: Wait },
+  { response, wait }: { readonly response: OpenAnswer; readonly wait: Wait },
 ): Promise<string> {
   try {
     return await response.body.text();
@@ -289,7 +291,7 @@ async function readText(
   }
 }
 
-function parseBody(request: KubeRequest, response: Dispatcher.ResponseData, text: string): unknown {
+function parseBody(request: KubeRequest, response: OpenAnswer, text: string): unknown {
   try {
     const body: unknown = isJson(response) ? JSON.parse(text) : undefined;
     if (asObject(body) !== undefined) return body;
@@ -303,11 +305,11 @@ function parseBody(request: KubeRequest, response: Dispatcher.ResponseData, text
   });
 }
 
-function isJson(response: Dispatcher.ResponseData): boolean {
+function isJson(response: OpenAnswer): boolean {
   return String(response.headers["content-type"] ?? "").includes("json");
 }
 
-function refused(context: Context, request: KubeRequest, response: Dispatcher.ResponseData, text: string): Error {
+function refused(context: Context, request: KubeRequest, response: OpenAnswer, text: string): Error {
   let body: unknown = text;
   if (isJson(response)) {
     try {
@@ -326,7 +328,7 @@ function refused(context: Context, request: KubeRequest, response: Dispatcher.Re
   return error.reason === "Unauthorized" ? (context.credential.explain?.(error) ?? error) : error;
 }
 
-function answerOf(response: Dispatcher.ResponseData): Answer {
+function answerOf(response: OpenAnswer): Answer {
   const date = Date.parse(String(response.headers["date"]));
   return {
     httpStatus: response.statusCode,

@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
-import { createSecureContext, type SecureContext, type SecureContextOptions } from "node:tls";
 import { Agent, ProxyAgent, type Dispatcher } from "undici";
 import type { Clock } from "../lib/clock.ts";
 import type { ClientCertificate } from "./credential.ts";
 import type { ClusterEndpoint } from "./endpoint.ts";
 import { createLimiter, requestsInFlight, type Limiter } from "./limiter.ts";
+import { createStreamSessions, NoHttp2, type OpenAnswer, type StreamRequest } from "./stream-sessions.ts";
+import { tlsOptions } from "./tls.ts";
 
 const connectTimeoutMs = 10_000;
 const idleSocketMs = 60_000;
@@ -16,9 +17,25 @@ const connections = requestsInFlight + 16;
 export interface Transport extends Disposable {
   readonly requests: Dispatcher;
   /** Separate, and without a bound: watches live long and must not starve requests. */
-  readonly watches: Dispatcher;
+  readonly watches: Streams;
   /** Shared by every identity on the cluster. */
   readonly limiter: Limiter;
+}
+
+/** Answers that live long. */
+export interface Streams {
+  /** @throws whatever the connection does; the signal's reason or an error that stands for it, when aborted */
+  open(request: StreamRequest): Promise<OpenAnswer>;
+}
+
+interface Sockets {
+  users: number;
+  readonly requests: Dispatcher;
+  readonly watches: ClosableStreams;
+}
+
+interface ClosableStreams extends Streams {
+  destroy(): Promise<void>;
 }
 
 /** Sockets of all clusters. Those of a client certificate are never shared: it would beat a tenant's token. */
@@ -28,11 +45,11 @@ export interface Transports extends AsyncDisposable {
 
 /** Disposing closes every socket, requests in flight included. */
 export function createTransports({ clock }: { readonly clock: Clock }): Transports {
-  const shared = new Map<string, { users: number; readonly requests: Dispatcher; readonly watches: Dispatcher }>();
+  const shared = new Map<string, Sockets>();
   const limiters = new Map<string, { users: number; readonly limiter: Limiter }>();
   const closing = new Set<Promise<void>>();
-  const close = (dispatcher: Dispatcher): void => {
-    const done = dispatcher.destroy().finally(() => closing.delete(done));
+  const close = (sockets: { destroy(): Promise<void> }): void => {
+    const done = sockets.destroy().finally(() => closing.delete(done));
     closing.add(done);
   };
   return {
@@ -41,7 +58,7 @@ export function createTransports({ clock }: { readonly clock: Clock }): Transpor
       const sockets = shared.get(key) ?? {
         users: 0,
         requests: dispatcher({ endpoint, certificate, connections }),
-        watches: dispatcher({ endpoint, certificate, connections: null }),
+        watches: streams({ endpoint, certificate, clock }),
       };
       const share = limiters.get(endpoint.key) ?? {
         users: 0,
@@ -104,11 +121,7 @@ function dispatcher({
   readonly certificate: ClientCertificate | undefined;
   readonly connections: number | null;
 }): Dispatcher {
-  const tls = {
-    ...trust(endpoint, certificate),
-    ...(endpoint.tlsServerName === undefined ? {} : { servername: endpoint.tlsServerName }),
-    rejectUnauthorized: endpoint.insecureSkipTlsVerify !== true,
-  };
+  const tls = tlsOptions(endpoint, certificate);
   const common = {
     connections: most,
     pipelining: 1,
@@ -129,20 +142,39 @@ function dispatcher({
   });
 }
 
-type TlsTrust = { readonly secureContext: SecureContext } | Pick<SecureContextOptions, "ca" | "cert" | "key">;
-
 /**
- * Parsed once for all connections: from the texts each of the thousand watches would parse them and keep 25 KB of its
- * own. Texts that cannot be parsed are left as they are, so that each connection fails and says so.
+ * Over HTTP/2, where the server takes it: connections cost more memory than all else that is kept of a watch. Else over
+ * a connection for each, as through proxies.
  */
-function trust(endpoint: ClusterEndpoint, certificate: ClientCertificate | undefined): TlsTrust {
-  const texts = {
-    ...(endpoint.caPem === undefined ? {} : { ca: endpoint.caPem }),
-    ...(certificate === undefined ? {} : { cert: certificate.certPem, key: certificate.keyPem }),
+function streams({
+  endpoint,
+  certificate,
+  clock,
+}: {
+  readonly endpoint: ClusterEndpoint;
+  readonly certificate: ClientCertificate | undefined;
+  readonly clock: Clock;
+}): ClosableStreams {
+  const single = dispatcher({ endpoint, certificate, connections: null });
+  const mayShare = endpoint.proxyUrl === undefined && endpoint.server.startsWith("https:");
+  const sessions = createStreamSessions({ tls: tlsOptions(endpoint, certificate), clock });
+  let shares = mayShare;
+  return {
+    async open(request) {
+      if (shares)
+        try {
+          return await sessions.open(request);
+        } catch (error) {
+          if (!(error instanceof NoHttp2)) throw error;
+          shares = false;
+        }
+      const answer = await single.request({ ...request, method: "GET" });
+      // An aborted body reports its error to the loop that reads it, and here when nobody does.
+      answer.body.on("error", () => undefined);
+      return answer;
+    },
+    async destroy() {
+      await Promise.all([single.destroy(), sessions[Symbol.asyncDispose]()]);
+    },
   };
-  try {
-    return { secureContext: createSecureContext(texts) };
-  } catch {
-    return texts;
-  }
 }
