@@ -2,7 +2,7 @@ import { connect, constants, sensitiveHeaders, type ClientHttp2Session, type Cli
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { isIP } from "node:net";
 import { abortable } from "../lib/abortable.ts";
-import { type Clock, systemClock } from "../lib/clock.ts";
+import { systemClock } from "../lib/clock.ts";
 import type { TlsOptions } from "./tls.ts";
 
 /** An answer whose head is there. Its body is read in one of these ways. */
@@ -20,7 +20,7 @@ export interface OpenAnswer {
 export interface StreamRequest {
   readonly origin: string;
   readonly path: string;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: Readonly<Record<string, string | string[]>>;
   readonly signal: AbortSignal;
 }
 
@@ -63,25 +63,28 @@ interface Session {
 
 /**
  * One TLS connection costs some 90 KB, a stream of one 15 KB: identities that watch are as many as ServiceAccounts. Each
- * request carries its own token, as it would on a connection of its own.
+ * request carries its own token, as it would on a connection of its own. All times here are real ones, whatever clock the
+ * rest runs on: it is the network that has to answer.
  */
-export function createStreamSessions(o: {
-  readonly tls: TlsOptions;
-  readonly clock: Clock;
-  readonly pingEveryMs?: number;
-}): StreamSessions {
-  const { tls, clock, pingEveryMs = defaultPingEveryMs } = o;
+export function createStreamSessions(o: { readonly tls: TlsOptions; readonly pingEveryMs?: number }): StreamSessions {
+  const { tls, pingEveryMs = defaultPingEveryMs } = o;
   const sessions = new Set<Session>();
   const sockets = new Set<TLSSocket>();
   let connecting: Promise<Session> | undefined;
   let closed = false;
 
+  const closeWhenIdle = (session: Session): void => {
+    session.idle = systemClock.timer(idleMs, () => session.http2.close());
+  };
+  const left = (session: Session): void => {
+    if (--session.streams === 0 && !session.retired) closeWhenIdle(session);
+  };
   const retire = (session: Session): void => {
     session.retired = true;
     session.idle?.[Symbol.dispose]();
   };
   const connectAnew = async (origin: URL): Promise<Session> => {
-    const socket = await openSocket({ origin, tls, clock, sockets });
+    const socket = await openSocket({ origin, tls, sockets });
     const http2 = connect(origin, {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: streamWindowBytes },
@@ -97,8 +100,10 @@ export function createStreamSessions(o: {
       sessions.delete(session);
     });
     sessions.add(session);
-    await settingsOf(http2, clock);
+    await settingsOf(http2);
     session.opening = false;
+    // Whoever it was opened for may have given up.
+    closeWhenIdle(session);
     http2.setLocalWindowSize(sessionWindowBytes);
     return session;
   };
@@ -122,11 +127,8 @@ export function createStreamSessions(o: {
       });
       const fresh = await abortable(connecting, signal);
       if (hasRoom(fresh)) return take(fresh);
+      if (fresh.streams === 0) throw new Error("the server takes no stream");
     }
-  };
-  const left = (session: Session): void => {
-    if (--session.streams > 0 || session.retired) return;
-    session.idle = clock.timer(idleMs, () => session.http2.close());
   };
   return {
     async open({ origin, path, headers, signal }) {
@@ -169,7 +171,6 @@ function closing(socket: TLSSocket): Promise<void> {
 function openSocket(o: {
   readonly origin: URL;
   readonly tls: TlsOptions;
-  readonly clock: Clock;
   readonly sockets: Set<TLSSocket>;
 }): Promise<TLSSocket> {
   const { hostname, port } = o.origin;
@@ -184,7 +185,7 @@ function openSocket(o: {
     });
     o.sockets.add(socket);
     socket.setKeepAlive(true, 30_000);
-    const timer = o.clock.timer(connectTimeoutMs, () =>
+    const timer = systemClock.timer(connectTimeoutMs, () =>
       socket.destroy(Object.assign(new Error("connect timeout"), { code: "UND_ERR_CONNECT_TIMEOUT" })),
     );
     socket.once("close", () => {
@@ -206,9 +207,9 @@ function openSocket(o: {
 }
 
 /** The first frame of a server says how many streams it takes (RFC 9113 §3.4). */
-function settingsOf(http2: ClientHttp2Session, clock: Clock): Promise<void> {
+function settingsOf(http2: ClientHttp2Session): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = clock.timer(connectTimeoutMs, () => http2.destroy(new Error("no settings came")));
+    const timer = systemClock.timer(connectTimeoutMs, () => http2.destroy(new Error("no settings came")));
     http2.once("remoteSettings", () => {
       timer[Symbol.dispose]();
       resolve();
@@ -221,7 +222,6 @@ function settingsOf(http2: ClientHttp2Session, clock: Clock): Promise<void> {
   });
 }
 
-/** In real time, whatever clock the rest runs on: it is the network that has to answer. */
 function keepAlive(http2: ClientHttp2Session, everyMs: number): Disposable {
   let unanswered = 0;
   let timer: Disposable;

@@ -58,7 +58,7 @@ export function createTransports({ clock }: { readonly clock: Clock }): Transpor
       const sockets = shared.get(key) ?? {
         users: 0,
         requests: dispatcher({ endpoint, certificate, connections }),
-        watches: streams({ endpoint, certificate, clock }),
+        watches: streams(endpoint, certificate),
       };
       const share = limiters.get(endpoint.key) ?? {
         users: 0,
@@ -146,18 +146,10 @@ function dispatcher({
  * Over HTTP/2, where the server takes it: connections cost more memory than all else that is kept of a watch. Else over
  * a connection for each, as through proxies.
  */
-function streams({
-  endpoint,
-  certificate,
-  clock,
-}: {
-  readonly endpoint: ClusterEndpoint;
-  readonly certificate: ClientCertificate | undefined;
-  readonly clock: Clock;
-}): ClosableStreams {
+function streams(endpoint: ClusterEndpoint, certificate: ClientCertificate | undefined): ClosableStreams {
   const single = dispatcher({ endpoint, certificate, connections: null });
   const mayShare = endpoint.proxyUrl === undefined && endpoint.server.startsWith("https:");
-  const sessions = createStreamSessions({ tls: tlsOptions(endpoint, certificate), clock });
+  const sessions = createStreamSessions({ tls: tlsOptions(endpoint, certificate) });
   let shares = mayShare;
   return {
     async open(request) {

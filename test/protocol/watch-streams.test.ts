@@ -163,7 +163,7 @@ describe("watches of many identities", () => {
       for (const socket of pipes) socket.destroy();
     });
     const tls = { ca: pair.caPem, servername: name, rejectUnauthorized: true };
-    const sessions = stack.use(createStreamSessions({ tls, clock: systemClock, pingEveryMs: 100 }));
+    const sessions = stack.use(createStreamSessions({ tls, pingEveryMs: 100 }));
     const answer = await sessions.open({
       origin: `https://127.0.0.1:${proxied}`,
       path: "/",
