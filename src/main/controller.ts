@@ -2,7 +2,7 @@ import { systemClock } from "../lib/clock.ts";
 import { createLogger } from "../observe/logger.ts";
 import { commit } from "./build-info.ts";
 import { readConfig } from "./config.ts";
-import { enableMemoryReducer } from "./memory-reducer.ts";
+import { keepHeapSmall } from "./heap.ts";
 import { startController } from "./start-controller.ts";
 import { StartError } from "./start-error.ts";
 import { version } from "./version.ts";
@@ -39,7 +39,7 @@ async function main(): Promise<number> {
       if (++signals > 1) process.exit(1);
       stop.resolve("signal");
     });
-  using _reducer = enableMemoryReducer(systemClock);
+  using _heap = keepHeapSmall(systemClock);
   try {
     const controller = await startController({ config, logger });
     const failed = controller.failed.then((error) => ({ message: "the controller cannot go on", error }));

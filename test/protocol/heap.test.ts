@@ -10,8 +10,8 @@ const longestMs = 100_000;
 const idle = `
 setTimeout(() => process.exit(), ${longestMs});
 import { systemClock } from ${url("../../src/lib/clock.ts")};
-import { enableMemoryReducer } from ${url("../../src/main/memory-reducer.ts")};
-enableMemoryReducer(systemClock);
+import { keepHeapSmall } from ${url("../../src/main/heap.ts")};
+keepHeapSmall(systemClock);
 const kept = [];
 for (let round = 0; round < 40; round++) {
   const texts = Array.from({ length: 20_000 }, (_, index) => ({ text: "x" + index }));
