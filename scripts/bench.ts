@@ -28,6 +28,7 @@ import {
   prepare,
   print,
   publish,
+  release,
   rowOf,
   since,
 } from "./bench/measure.ts";
@@ -169,10 +170,8 @@ async function idleRow(shape: Shape, budget: string): Promise<void> {
   const what = `${shape.stageSets}x${shape.stages}x${shape.objects}`;
   {
     await using program = await startProgram(cluster.plane);
-    using seen = observe(cluster.client, stageSets);
-    const done = seen.until(shape.stageSets, isReadyAt("v1"));
-    await each(shape.stageSets, (index) => cluster.apply(stageSet(shape, index)));
-    await done;
+    await release(cluster, shape);
+    print(figure(`${what}-after-release-memory`, { ours: await program.rssMb(), unit: "MB", budget: "-" }));
     await sleep(systemClock, quietMs);
     print(figure(`${what}-idle-after-release-memory`, { ours: await program.rssMb(), unit: "MB", budget }));
   }

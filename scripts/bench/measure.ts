@@ -1,7 +1,7 @@
 import { systemClock } from "../../src/lib/clock.ts";
-import { type BenchCluster, type MeasuredProgram } from "./cluster.ts";
-import { artifactFiles, namespace, objectName, type Maker, type Shape } from "./manifests.ts";
-import { startBenchCluster } from "./cluster.ts";
+import { type BenchCluster, type MeasuredProgram, progress, stageSets, startBenchCluster } from "./cluster.ts";
+import { artifactFiles, namespace, objectName, stageSet, type Maker, type Shape } from "./manifests.ts";
+import { isReadyAt, observe, stagesReady } from "./observer.ts";
 
 /** One line of output. */
 export interface Row {
@@ -78,6 +78,35 @@ export async function each(count: number, work: (index: number) => Promise<unkno
       while (next < count) await work(next++);
     }),
   );
+}
+
+const longestReleaseMs = 20 * 60_000;
+const progressEveryMs = 15_000;
+
+/**
+ * Creates the StageSets of a shape and waits until all are Ready, saying on the way how far they are; milliseconds.
+ *
+ * @throws {Error} after 20 minutes
+ */
+export async function release(cluster: BenchCluster, shape: Shape): Promise<number> {
+  using seen = observe(cluster.client, stageSets);
+  const ready = seen.firstSeen(stagesReady);
+  const started = systemClock.monotonic();
+  const done = seen.until(shape.stageSets, isReadyAt("v1"));
+  const tooLong = Promise.withResolvers<never>();
+  const look = (): void => {
+    const how = `${ready.size} of ${shape.stageSets * shape.stages} stages are Ready`;
+    progress(how);
+    if (systemClock.monotonic() - started > longestReleaseMs) tooLong.reject(new Error(`not released in time: ${how}`));
+    else timer = systemClock.timer(progressEveryMs, look);
+  };
+  let timer = systemClock.timer(progressEveryMs, look);
+  try {
+    await each(shape.stageSets, (index) => cluster.apply(stageSet(shape, index)));
+    return (await Promise.race([done, tooLong.promise])) - started;
+  } finally {
+    timer[Symbol.dispose]();
+  }
 }
 
 export interface Before {

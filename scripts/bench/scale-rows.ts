@@ -8,7 +8,7 @@ import { asText, at } from "../../src/lib/json.ts";
 import { getRequest } from "../../src/kube/request.ts";
 import { externalArtifacts, stageSets, startBenchCluster, startProgram } from "./cluster.ts";
 import { configMap, namespace, stageSet, type Shape } from "./manifests.ts";
-import { before, each, floorOfApplies, prepare, print, rowOf, since } from "./measure.ts";
+import { before, floorOfApplies, prepare, print, release, rowOf, since } from "./measure.ts";
 import { isReadyAt, observe } from "./observer.ts";
 
 /** A first release of this shape, of ConfigMaps. */
@@ -17,12 +17,8 @@ export async function releaseRow(shape: Shape): Promise<void> {
   await using cluster = await startBenchCluster({ kwok: false });
   await prepare(cluster, shape, configMap);
   await using program = await startProgram(cluster.plane);
-  using seen = observe(cluster.client, stageSets);
   const start = await before(cluster, program);
-  const started = systemClock.monotonic();
-  const done = seen.until(shape.stageSets, isReadyAt("v1"));
-  await each(shape.stageSets, (index) => cluster.apply(stageSet(shape, index)));
-  const oursMs = (await done) - started;
+  const oursMs = await release(cluster, shape);
   const what = `${shape.stageSets}x${shape.stages}x${shape.objects}-configmaps-install`;
   print(rowOf(what, "-", { oursMs, floorMs, ...(await since(cluster, program, start)) }));
 }
