@@ -4,9 +4,10 @@ import type { RenderedObject } from "../domain/rendered.ts";
 import { BuildError } from "./build-error.ts";
 import type { OwnerLabels, Scope } from "./draft.ts";
 import { finishDrafts } from "./finish-drafts.ts";
+import { openTree } from "./open-tree.ts";
 import { renderJobName } from "./render-job.ts";
-import { needsKustomize, renderTree, type Rendered, type RenderInput } from "./render-tree.ts";
-import { isBiggerThan, scanTree } from "./scan-tree.ts";
+import { failuresAsValues, needsKustomize, renderTree, type Rendered, type RenderInput } from "./render-tree.ts";
+import { scanTree } from "./scan-tree.ts";
 import type { StagePatch } from "./stage-patch.ts";
 import type { Variables } from "./variables.ts";
 
@@ -32,7 +33,7 @@ export type ScopeLookup = (
 ) => Promise<ReadonlyMap<string, Scope | undefined>>;
 
 export interface BuildRequest {
-  /** Absolute path of the unpacked artifact; nothing is written there. */
+  /** Absolute path of the artifact's pack, or of a directory with its files; nothing is written there. */
   readonly root: string;
   readonly path: string;
   readonly patches: readonly StagePatch[];
@@ -90,21 +91,39 @@ export async function buildStage(request: BuildRequest, o: BuildOptions): Promis
 }
 
 async function render(request: BuildRequest, o: BuildOptions): Promise<Rendered> {
+  const started = await failuresAsValues(() => start(request, o));
+  if (started.kind !== "large") return started;
+  const output = await o.compute.run(renderJobName, started.input, {
+    signal: o.signal,
+    timeoutMs: o.timeoutMs ?? buildTimeoutMs,
+    queue: o.queue,
+    exclusive: started.exclusive,
+  });
+  // What `renderJob` put in its output.
+  return output as Rendered;
+}
+
+/** What is left to a worker. */
+interface Large {
+  readonly kind: "large";
+  readonly input: RenderInput;
+  /** It is to run alone. */
+  readonly exclusive: boolean;
+}
+
+/** Looks at what is to be built, and builds it when it is small. */
+async function start(request: BuildRequest, o: BuildOptions): Promise<Rendered | Large> {
   const { root, path, applyHelmHookResources, labels, patches } = request;
   const values = request.variables?.values;
-  const tree = await scanTree(root, path, { stopAfterBytes: bigTreeBytes });
+  using artifact = await openTree(root);
+  const tree = await scanTree(artifact, path, { stopAfterBytes: bigTreeBytes });
   o.signal.throwIfAborted();
   const kustomized = needsKustomize(tree, patches);
   const kustomizeWasm = kustomized ? await o.kustomize?.() : undefined;
   const input: RenderInput = { root, path, applyHelmHookResources, labels, values, patches, kustomizeWasm };
-  if (!kustomized && values === undefined && tree.totalBytes < smallTreeBytes) return renderTree(input, tree);
-  const output = await o.compute.run(renderJobName, input, {
-    signal: o.signal,
-    timeoutMs: o.timeoutMs ?? buildTimeoutMs,
-    queue: o.queue,
-    // What a kustomization reads is not known yet, but no more than all there is.
-    exclusive: tree.stopped || (kustomized && (await isBiggerThan(root, bigArtifact))),
-  });
-  // What `renderJob` put in its output.
-  return output as Rendered;
+  if (!kustomized && values === undefined && tree.totalBytes < smallTreeBytes)
+    return await renderTree(input, { artifact, tree });
+  // What a kustomization reads is not known yet, but no more than all there is.
+  const exclusive = tree.stopped || (kustomized && artifact.isBiggerThan(bigArtifact));
+  return { kind: "large", input, exclusive };
 }

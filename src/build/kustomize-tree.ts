@@ -1,3 +1,4 @@
+import type { ArtifactTree } from "../pack/artifact-tree.ts";
 import { BuildError } from "./build-error.ts";
 import { checkKustomization } from "./kustomization-check.ts";
 import type { Kustomize } from "./kustomize.ts";
@@ -20,12 +21,12 @@ const mostReadBytes = 16 * 1024 * 1024;
 export function buildKustomization(
   kustomize: Kustomize,
   {
-    root,
+    artifact,
     tree,
     patches,
-  }: { readonly root: string; readonly tree: ScannedTree; readonly patches: readonly StagePatch[] },
+  }: { readonly artifact: ArtifactTree; readonly tree: ScannedTree; readonly patches: readonly StagePatch[] },
 ): readonly Manifest[] {
-  const files = new WasiTree(root, mostReadBytes);
+  const files = new WasiTree(artifact, mostReadBytes);
   const added = patches.map(renderStagePatch);
   const explicit = files.list(tree.directory).filter(isKustomizationName);
   const [name = "kustomization.yaml"] = explicit;

@@ -1,13 +1,13 @@
 import type { JobResult } from "../compute/job.ts";
-import { renderTree, type Rendered, type RenderInput } from "./render-tree.ts";
+import { renderArtifact, type Rendered, type RenderInput } from "./render-tree.ts";
 
 /** The name under which workers run {@link renderJob}. */
 export const renderJobName = "build";
 
-/** {@link renderTree} as a job: all bodies move in one buffer. */
+/** {@link renderArtifact} as a job: all bodies move in one buffer. */
 export async function renderJob(input: unknown): Promise<JobResult> {
   // What `buildStage` posted, cloned.
-  const rendered = await renderTree(input as RenderInput);
+  const rendered = await renderArtifact(input as RenderInput);
   if (rendered.kind === "failed") return { output: rendered };
   const { output, buffer } = pack(rendered);
   return { output, transfer: [buffer] };

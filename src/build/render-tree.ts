@@ -1,6 +1,5 @@
-import { readFileSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import type { ArtifactTree } from "../pack/artifact-tree.ts";
+import { PackError } from "../pack/pack-error.ts";
 import { BuildError, type BuildReason } from "./build-error.ts";
 import { definedScope, draftManifest, type Draft, type OwnerLabels, type Scope } from "./draft.ts";
 import { isDroppedHook } from "./helm-hook.ts";
@@ -8,6 +7,7 @@ import { Kustomize } from "./kustomize.ts";
 import { buildKustomization } from "./kustomize-tree.ts";
 import type { Manifest } from "./manifest.ts";
 import { normaliseManifest } from "./normalise.ts";
+import { openTree } from "./open-tree.ts";
 import { readManifests } from "./read-manifests.ts";
 import { scanTree, type ScannedTree } from "./scan-tree.ts";
 import type { StagePatch } from "./stage-patch.ts";
@@ -17,11 +17,9 @@ import { substituteManifest } from "./substitute-manifest.ts";
 /** Largest sum of manifests of a tree that is read without kustomize (spec 50 §6). */
 const mostPlainBytes = 64 * 1024 * 1024;
 
-const smallFileBytes = 16 * 1024;
-
 /** What a build needs of the process: plain data, because it crosses to a worker. */
 export interface RenderInput {
-  /** Absolute path of the unpacked artifact. */
+  /** Absolute path of the artifact's pack, or of a directory with its files. */
   readonly root: string;
   readonly path: string;
   readonly applyHelmHookResources: boolean;
@@ -35,24 +33,41 @@ export interface RenderInput {
 
 /** The objects of a directory, but for what only the cluster knows. */
 export type Rendered =
+  | Failed
   | {
       readonly kind: "rendered";
       readonly drafts: readonly Draft[];
       /** By the render's own CustomResourceDefinitions: `<group>/<kind>` → scope. */
       readonly scopes: ReadonlyMap<string, Scope>;
-    }
-  | { readonly kind: "failed"; readonly reason: BuildReason; readonly message: string };
+    };
+
+export interface Failed {
+  readonly kind: "failed";
+  readonly reason: BuildReason;
+  readonly message: string;
+}
+
+/** Opens the artifact for {@link renderTree}. */
+export async function renderArtifact(input: RenderInput): Promise<Rendered> {
+  return failuresAsValues(async () => {
+    using artifact = await openTree(input.root);
+    return await renderTree(input, { artifact, tree: await scanTree(artifact, input.path) });
+  });
+}
 
 /**
- * Does everything of spec 20 §5 but namespaces and ids. Reads nothing outside the root, and no network. `scanned`: what
- * the directory was found to hold, whole.
+ * Does everything of spec 20 §5 but namespaces and ids. Reads nothing outside the root, and no network. `tree`: what the
+ * directory was found to hold, whole.
  */
-export async function renderTree(input: RenderInput, scanned?: ScannedTree): Promise<Rendered> {
-  try {
+export function renderTree(
+  input: Omit<RenderInput, "root">,
+  opened: { readonly artifact: ArtifactTree; readonly tree: ScannedTree },
+): Promise<Rendered> {
+  return failuresAsValues(() => {
     const drafts: Draft[] = [];
     const scopes = new Map<string, Scope>();
     const values = input.values === undefined ? undefined : usableValues(input.values);
-    for await (const manifests of readTree(input, scanned)) {
+    for (const manifests of readTree(input, opened)) {
       for (const manifest of manifests) {
         const finished = finishManifest(manifest, { values, hooks: input.applyHelmHookResources });
         if (finished === undefined) continue;
@@ -62,17 +77,28 @@ export async function renderTree(input: RenderInput, scanned?: ScannedTree): Pro
       }
     }
     return { kind: "rendered", drafts, scopes };
+  });
+}
+
+/** What a build says to fail, as part of its answer: errors lose their class on the way out of a worker. */
+export async function failuresAsValues<T>(run: () => T | Promise<T>): Promise<T | Failed> {
+  try {
+    return await run();
   } catch (error) {
     if (error instanceof BuildError) return { kind: "failed", reason: error.reason, message: error.message };
+    if (error instanceof PackError)
+      return { kind: "failed", reason: error.reason, message: `Cannot build: ${error.message}` };
     throw error;
   }
 }
 
 /** Manifests file by file, so that only one file is held as objects at a time. */
-async function* readTree(input: RenderInput, scanned?: ScannedTree): AsyncGenerator<readonly Manifest[]> {
-  const tree = scanned ?? (await scanTree(input.root, input.path));
-  if (needsKustomize(tree, input.patches)) {
-    yield buildKustomization(kustomizeAt(input.kustomizeWasm), { root: input.root, tree, patches: input.patches });
+function* readTree(
+  { patches, kustomizeWasm }: Omit<RenderInput, "root">,
+  { artifact, tree }: { readonly artifact: ArtifactTree; readonly tree: ScannedTree },
+): Generator<readonly Manifest[]> {
+  if (needsKustomize(tree, patches)) {
+    yield buildKustomization(kustomizeAt(kustomizeWasm), { artifact, tree, patches });
     return;
   }
   if (tree.totalBytes > mostPlainBytes)
@@ -80,12 +106,7 @@ async function* readTree(input: RenderInput, scanned?: ScannedTree): AsyncGenera
       "Limit",
       `Cannot build: manifests are ${tree.totalBytes} bytes, at most ${mostPlainBytes} allowed`,
     );
-  for (const { path, bytes: size } of tree.files) {
-    const file = join(input.root, path);
-    // The way to the thread pool and back costs more than reading a small file.
-    const bytes = size <= smallFileBytes ? readFileSync(file) : await readFile(file);
-    yield readManifests(bytes, `"${path}"`, "kustomize");
-  }
+  for (const { path } of tree.files) yield readManifests(artifact.read(path), `"${path}"`, "kustomize");
 }
 
 export function needsKustomize(tree: Pick<ScannedTree, "kustomizations">, patches: readonly StagePatch[]): boolean {

@@ -1,6 +1,6 @@
-import { lstatSync, type Stats } from "node:fs";
-import { lstat, readdir, realpath, stat } from "node:fs/promises";
-import { join, posix, relative, sep } from "node:path";
+import { posix } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import type { ArtifactTree, ListedEntry } from "../pack/artifact-tree.ts";
 import { BuildError } from "./build-error.ts";
 
 /** A file of an artifact tree. */
@@ -24,8 +24,8 @@ export interface ScannedTree {
   readonly stopped: boolean;
 }
 
-/** So many files are looked at without leaving the thread. */
-const fewFiles = 64;
+/** After so many entries others have their turn. */
+const entriesPerTurn = 1_000;
 const kustomizationNames: readonly string[] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 export function isKustomizationName(name: string): boolean {
@@ -36,19 +36,19 @@ export function isKustomizationName(name: string): boolean {
  * Finds what is to be built in a directory of an artifact (spec 20 §5.1). Names that start with a dot are passed over
  * below `path`, not in it.
  *
- * @throws {BuildError} `NotFound`; `Empty`, when there is nothing to build; `Invalid`, when a link leads out of the root
+ * @throws {BuildError} `NotFound`; `Empty`, when there is nothing to build; `Invalid`, when a link leads out of the root,
+ * or what is to be built has a name that is not UTF-8
  */
 export async function scanTree(
-  root: string,
+  tree: ArtifactTree,
   path: string,
   { stopAfterBytes = Infinity }: { readonly stopAfterBytes?: number } = {},
 ): Promise<ScannedTree> {
   const directory = normalisePath(path);
   const described = directory === "" ? "the artifact" : `"${directory}"`;
-  const top = await confined(root, directory);
-  if (top === undefined || !(await stat(top)).isDirectory())
+  if (tree.find(directory)?.kind !== "directory")
     throw new BuildError("NotFound", `Cannot find directory "${path}" in the artifact`);
-  const scan = new Scan(root, stopAfterBytes);
+  const scan = new Scan(tree, stopAfterBytes);
   await scan.enter(directory);
   const { files, kustomizations, entries, totalBytes } = scan;
   if (files.length === 0 && kustomizations.length === 0)
@@ -67,82 +67,46 @@ function normalisePath(path: string): string {
   return normal === "." ? "" : normal;
 }
 
-/**
- * Where a path below the root really is, links followed; undefined when there is nothing.
- *
- * @throws {BuildError} `Invalid`, when that is outside the root
- */
-export async function confined(root: string, path: string): Promise<string | undefined> {
-  const real = await realpath(join(root, path)).catch(() => undefined);
-  if (real === undefined) return undefined;
-  const inside = relative(await realpath(root), real);
-  if (inside === ".." || inside.startsWith(`..${sep}`))
-    throw new BuildError("Invalid", `Cannot read "${path}": it leads out of the artifact`);
-  return real;
-}
-
 class Scan {
   readonly files: TreeFile[] = [];
   readonly kustomizations: string[] = [];
   readonly entries: string[] = [];
   totalBytes = 0;
-  #statted = 0;
-  readonly #root: string;
+  #looked = 0;
+  readonly #tree: ArtifactTree;
   readonly #stopAfterBytes: number;
 
-  constructor(root: string, stopAfterBytes: number) {
-    this.#root = root;
+  constructor(tree: ArtifactTree, stopAfterBytes: number) {
+    this.#tree = tree;
     this.#stopAfterBytes = stopAfterBytes;
   }
 
   async enter(directory: string): Promise<void> {
-    const entries = await readdir(join(this.#root, directory), { withFileTypes: true });
-    if (entries.some((entry) => isKustomizationName(entry.name) && !entry.isDirectory())) {
-      this.kustomizations.push(directory);
-      this.entries.push(directory);
-      return;
+    const manifests: ListedEntry[] = [];
+    for (const entry of this.#tree.list(directory)) {
+      if (++this.#looked % entriesPerTurn === 0) await setImmediate();
+      if (isKustomizationName(entry.name) && entry.kind !== "directory") {
+        this.kustomizations.push(directory);
+        this.entries.push(directory);
+        return;
+      }
+      const counts = entry.kind === "directory" || /\.(?:ya?ml|json)$/i.test(entry.name);
+      if (counts && !entry.name.startsWith(".")) manifests.push(entry);
     }
-    entries.sort((one, other) => Buffer.compare(Buffer.from(one.name), Buffer.from(other.name)));
-    for (const entry of entries) {
-      if (entry.name.startsWith(".")) continue;
+    for (const entry of manifests) {
       const path = directory === "" ? entry.name : `${directory}/${entry.name}`;
-      if (entry.isDirectory()) await this.enter(path);
-      else if (/\.(?:ya?ml|json)$/i.test(entry.name)) await this.#add(path, entry.isFile());
+      if (!entry.addressable) throw new BuildError("Invalid", `Cannot read "${path}": its name is not UTF-8`);
+      if (entry.kind === "directory") await this.enter(path);
+      else this.#add(path, entry);
     }
   }
 
-  async #add(path: string, regular: boolean): Promise<void> {
+  #add(path: string, entry: ListedEntry): void {
     if (this.totalBytes > this.#stopAfterBytes) return;
-    // A regular file in a folder that was reached without a link is where it seems to be.
-    const real = regular ? join(this.#root, path) : await confined(this.#root, path);
-    const found = real === undefined ? undefined : await this.#stat(real);
-    if (found?.isFile() !== true) return;
-    this.files.push({ path, bytes: found.size });
+    const found = entry.kind === "other" ? this.#tree.find(path) : entry;
+    if (found?.kind !== "file") return;
+    this.files.push({ path, bytes: found.bytes });
     this.entries.push(path);
-    this.totalBytes += found.size;
+    this.totalBytes += found.bytes;
   }
-
-  /** The way to the thread pool and back costs more than the call; many of them must not hold up the event loop. */
-  #stat(path: string): Stats | Promise<Stats> {
-    return ++this.#statted <= fewFiles ? lstatSync(path) : lstat(path);
-  }
-}
-
-/** The artifact holds more than this many bytes or entries, or more than can be told quickly. */
-export async function isBiggerThan(
-  root: string,
-  { bytes, entries }: { readonly bytes: number; readonly entries: number },
-): Promise<boolean> {
-  let [leftBytes, leftEntries] = [bytes, entries];
-  const directories = [root];
-  for (const directory of directories) {
-    for (const entry of await readdir(directory, { withFileTypes: true })) {
-      if (--leftEntries < 0) return true;
-      const path = join(directory, entry.name);
-      if (entry.isDirectory()) directories.push(path);
-      else leftBytes -= (await lstat(path)).size;
-      if (leftBytes < 0) return true;
-    }
-  }
-  return false;
 }

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, stat } from "node:fs/promises";
+import { mkdtemp, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { linkSignals, Shutdown, type LinkedSignal } from "../lib/abort.ts";
 import { abortable } from "../lib/abortable.ts";
@@ -11,12 +11,14 @@ import { download } from "./download.ts";
 import { SourceError } from "./source-error.ts";
 import { unpack } from "./unpack.ts";
 
-/** The unpacked files of an artifact; not to be written to. They stay until this is disposed. */
+/** The files of an artifact; not to be written to. They stay until this is disposed. */
 export interface OpenArtifact extends AsyncDisposable {
-  /** Absolute path of the folder with the files. */
+  /** Absolute path of the pack that holds them (src/pack). */
   readonly root: string;
   /** `<algorithm>:<hex>` in lower case. */
   readonly digest: string;
+  /** What is there is damaged: nobody is handed it any more, who asks next has it downloaded again. */
+  discard(): void;
 }
 
 /** For whom an artifact is opened. */
@@ -175,18 +177,17 @@ class Store implements ArtifactStore {
   async #fetch(url: string, digest: Digest, signal: AbortSignal): Promise<Kept> {
     const { clock, fetch } = this.#options;
     const caps = this.#caps;
-    const place = join(await this.#ownFolder(), String(this.#made++));
-    const packed = `${place}.tar.gz`;
+    const root = join(await this.#ownFolder(), String(this.#made++));
+    const packed = `${root}.tar.gz`;
     try {
       await download({ url, digest, path: packed, maxBytes: caps.bodyBytes }, { fetch, clock, signal });
       this.#options.onFetched?.((await stat(packed)).size);
       using _place = await this.#unpacking.acquire(signal);
-      await mkdir(place, { mode: 0o700 });
-      const { diskBytes } = await unpack(packed, { root: place, caps, signal });
+      const { diskBytes } = await unpack(packed, { path: root, caps, signal });
       const before = this.#kept.get(digest.text);
       const entry = before ?? {
         digest: digest.text,
-        root: place,
+        root,
         diskBytes,
         urls: new Set(),
         tenants: new Set(),
@@ -196,10 +197,10 @@ class Store implements ArtifactStore {
       // In use before anything is waited for: it must not be dropped meanwhile.
       entry.users++;
       if (before === undefined) this.#kept.set(digest.text, entry);
-      else await remove(place);
+      else await remove(root);
       return entry;
     } catch (error) {
-      await remove(place);
+      await remove(root);
       throw reported(error);
     } finally {
       await remove(packed);
@@ -225,6 +226,9 @@ class Store implements ArtifactStore {
     return {
       root: entry.root,
       digest: entry.digest,
+      discard: () => {
+        if (this.#kept.get(entry.digest) === entry) this.#kept.delete(entry.digest);
+      },
       [Symbol.asyncDispose]: async () => {
         if (!open) return;
         open = false;
@@ -247,6 +251,7 @@ class Store implements ArtifactStore {
       gone.push(oldest);
     }
     for (const { digest } of gone) this.#kept.delete(digest);
+    if (entry.users === 0 && this.#kept.get(entry.digest) !== entry && !gone.includes(entry)) gone.push(entry);
     await Promise.all(gone.map(({ root }) => remove(root)));
   }
 }

@@ -43,7 +43,7 @@ describe("createEntryNames", () => {
     return entries.map(([path, kind]) => names.take(path, kind));
   };
 
-  test("a folder is to be made once, with those above it", () => {
+  test("folders are numbered as they are named, with those above them", () => {
     const taken = take([
       ["a/b/c", "file"],
       ["a/b/d", "file"],
@@ -53,12 +53,18 @@ describe("createEntryNames", () => {
       ["f", "file"],
     ]);
     expect(taken).toEqual([
-      { folder: "a/b", levels: 2 },
-      undefined,
-      undefined,
-      { folder: "a/e", levels: 1 },
-      undefined,
-      undefined,
+      {
+        folder: 2,
+        fresh: [
+          { parent: 0, name: "a" },
+          { parent: 1, name: "b" },
+        ],
+      },
+      { folder: 2, fresh: [] },
+      { folder: 2, fresh: [] },
+      { folder: 3, fresh: [{ parent: 1, name: "e" }] },
+      { folder: 3, fresh: [] },
+      { folder: 0, fresh: [] },
     ]);
   });
 

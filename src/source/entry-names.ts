@@ -2,7 +2,7 @@ import { hash } from "node:crypto";
 import type { ArtifactCaps } from "./caps.ts";
 import { SourceError } from "./source-error.ts";
 
-/** `other`: a link or device, which is not unpacked but holds its name. */
+/** `other`: a link or device, which is not kept but holds its name. */
 export type EntryKind = "file" | "folder" | "other";
 
 const longestSegmentBytes = 255;
@@ -33,45 +33,65 @@ export function quotedName(name: string): string {
   return JSON.stringify(name.length > 200 ? `${text}…` : text);
 }
 
+/** Where an entry belongs. Folders are numbered in the order in which they are first named; the root is 0. */
+export interface Place {
+  /** The folder it is in; for a folder its own number. */
+  readonly folder: number;
+  /** The folders that are named for the first time, in the order of their numbers: the name of each, and what it is in. */
+  readonly fresh: readonly { readonly parent: number; readonly name: string }[];
+}
+
 /** The names an archive has used so far. */
 export interface EntryNames {
   /**
-   * Takes a normal name. Answers the folder that is to be made for it, and how many levels of it are new; undefined when
-   * it is there.
+   * Takes a normal name.
    *
    * @throws {SourceError} `Malformed`: another entry has the name, or a part of it as a file. `TooLarge`: too many folders
    */
-  take(path: string, kind: EntryKind): { readonly folder: string; readonly levels: number } | undefined;
+  take(path: string, kind: EntryKind): Place;
 }
 
+/** What holds a name but is no folder. */
+const noFolder = -1;
+
 export function createEntryNames(caps: ArtifactCaps): EntryNames {
-  // By hash: 100,000 names of 1 KiB would not fit the memory an artifact may cost.
-  const taken = new Map<string, EntryKind>([[keyOf(""), "folder"]]);
+  // By hash: 100,000 names of 1 KiB would not fit the memory an artifact may cost. The number of a folder, or `noFolder`.
+  const taken = new Map<string, number>([[keyOf(""), 0]]);
   let folders = 0;
-  const addFolders = (path: string): number => {
-    const missing: string[] = [];
-    for (let at = path; ; at = parentOf(at)) {
+  const placeIn = (path: string): Place => {
+    const missing: { readonly key: string; readonly name: string }[] = [];
+    let folder: number | undefined;
+    for (let at = path; folder === undefined; at = parentOf(at)) {
       const key = keyOf(at);
-      const kind = taken.get(key);
-      if (kind === "folder") break;
-      if (kind !== undefined) throw clash(at);
-      missing.push(key);
+      folder = taken.get(key);
+      if (folder === noFolder) throw clash(at);
+      if (folder === undefined) missing.push({ key, name: lastOf(at) });
     }
-    folders += missing.length;
-    if (folders > caps.entries) throw new SourceError("TooLarge", `there are more than ${caps.entries} folders`);
-    for (const key of missing) taken.set(key, "folder");
-    return missing.length;
+    if (folders + missing.length > caps.entries)
+      throw new SourceError("TooLarge", `there are more than ${caps.entries} folders`);
+    const fresh: Place["fresh"][number][] = [];
+    for (const { key, name } of missing.reverse()) {
+      fresh.push({ parent: folder, name });
+      folder = ++folders;
+      taken.set(key, folder);
+    }
+    return { folder, fresh };
   };
   return {
     take(path, kind) {
-      const folder = kind === "folder" ? path : parentOf(path);
+      if (kind === "folder") return placeIn(path);
       const key = keyOf(path);
-      if (kind !== "folder" && taken.has(key)) throw clash(path);
-      const levels = addFolders(folder);
-      if (kind !== "folder") taken.set(key, kind);
-      return levels === 0 ? undefined : { folder, levels };
+      if (taken.has(key)) throw clash(path);
+      const place = placeIn(parentOf(path));
+      taken.set(key, noFolder);
+      return place;
     },
   };
+}
+
+/** The last segment of a path. */
+export function lastOf(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
 }
 
 function clash(path: string): SourceError {

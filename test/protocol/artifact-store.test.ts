@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { systemClock, type Clock } from "../../src/lib/clock.ts";
 import { createGuardedFetch } from "../../src/outbound/guard.ts";
 import { createArtifactStore, type ArtifactStore, type OpenArtifact } from "../../src/source/artifact-store.ts";
+import { filesIn } from "../support/packs.ts";
 import { sha256, startArtifactServer, tarGz, type ArtifactReply, type ArtifactServer } from "../support/artifacts.ts";
 
 interface World {
@@ -89,12 +90,9 @@ describe("open", () => {
       },
     ]);
     const root = opened[0]?.root ?? "";
-    for (const [name, content] of Object.entries(files)) {
-      expect(await readFile(join(root, name), "utf8")).toBe(content);
-      expect((await stat(join(root, name))).mode & 0o777).toBe(0o400);
-    }
-    for (const path of [root, join(root, ".."), join(root, "deep/er")])
-      expect((await stat(path)).mode & 0o777).toBe(0o700);
+    expect(await filesIn(root)).toEqual(files);
+    expect((await stat(root)).mode & 0o777).toBe(0o400);
+    expect((await stat(join(root, ".."))).mode & 0o777).toBe(0o700);
     for (const one of opened) await one[Symbol.asyncDispose]();
     await using again = await store.open({ ...artifact, digest: artifact.digest.toUpperCase() }, never);
     await using kept = await store.openKept(artifact.digest, never);
@@ -366,8 +364,29 @@ describe("what is kept", () => {
       false,
       true,
     ]);
-    expect(await readFile(join(held.root, "a.yaml"), "utf8")).toBe("/a");
+    expect(await filesIn(held.root)).toEqual({ "a.yaml": "/a" });
     expect(await filesOf(world)).toHaveLength(3);
+  });
+
+  test("what was found to be damaged is handed to nobody any more, and stays for those who have it", async () => {
+    const world = await startWorld();
+    const artifact = await publish(world, "/a");
+    const other = await world.store.open(artifact, never);
+    {
+      await using damaged = await world.store.open(artifact, never);
+      damaged.discard();
+      damaged.discard();
+    }
+    expect(await isKept(world, artifact)).toBe(false);
+    expect(await filesIn(other.root)).toEqual({ "a.yaml": "/a" });
+    await using again = await world.store.open(artifact, never);
+    expect(world.server.count("/a")).toBe(2);
+    // A late word about the old one takes nothing from the new one.
+    other.discard();
+    await other[Symbol.asyncDispose]();
+    expect(await isKept(world, artifact)).toBe(true);
+    expect(await filesIn(again.root)).toEqual({ "a.yaml": "/a" });
+    expect(await filesOf(world)).toHaveLength(1);
   });
 
   test("disk use is bounded, and one that is too large alone goes when it is closed", async () => {
@@ -376,7 +395,7 @@ describe("what is kept", () => {
     const large = await publish(world, "/large", { "a.bin": "x".repeat(150_000) });
     await use(world, small);
     await using opened = await world.store.open(large, never);
-    expect((await readFile(join(opened.root, "a.bin"))).length).toBe(150_000);
+    expect((await filesIn(opened.root))["a.bin"]).toHaveLength(150_000);
     await opened[Symbol.asyncDispose]();
     await opened[Symbol.asyncDispose]();
     expect(await isKept(world, large)).toBe(false);

@@ -159,6 +159,7 @@ async function build(
     );
     return renderedFact(built, variables);
   } catch (error) {
+    if (error instanceof BuildError && error.reason === "Damaged") artifact.discard();
     if (error instanceof StartOver || signal.aborted) throw error;
     const substitution = error instanceof BuildError && error.reason === "Substitution";
     return failedRender(stage, substitution ? "resolve postBuild variables" : "build", error);
