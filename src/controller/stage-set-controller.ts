@@ -1,7 +1,7 @@
-import { requestedAtAnnotation, updateNowAnnotation } from "../api/keys.ts";
-import { tokenOf } from "../domain/ignored-annotations.ts";
+import { promoteAnnotation, requestedAtAnnotation, updateNowAnnotation } from "../api/keys.ts";
+import { stageTokenOf, tokenOf } from "../domain/ignored-annotations.ts";
 import type { Cause, Snapshot } from "../domain/pass/state.ts";
-import { readyCondition } from "../domain/status.ts";
+import { readyCondition, stageEntry } from "../domain/status.ts";
 import { intervalMs } from "../domain/timing.ts";
 import { runPass, type PassEnd } from "../engine/drive.ts";
 import type { Engine } from "../engine/engine.ts";
@@ -227,6 +227,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
 function isSteady(stageSet: KubeObject): boolean {
   const status = statusOf(stageSet);
   const ready = readyCondition(status);
+  const promotion = stageTokenOf(stageSet.metadata.annotations?.[promoteAnnotation]);
   const waits = (key: string, handled: string | undefined): boolean => {
     const token = tokenOf(stageSet.metadata.annotations?.[key]);
     return token !== undefined && token !== handled;
@@ -237,7 +238,8 @@ function isSteady(stageSet: KubeObject): boolean {
     status.observedGeneration === stageSet.metadata.generation &&
     status.pendingUpdate === undefined &&
     !waits(requestedAtAnnotation, status.lastHandledReconcileAt) &&
-    !waits(updateNowAnnotation, status.lastHandledUpdateOverride)
+    !waits(updateNowAnnotation, status.lastHandledUpdateOverride) &&
+    (promotion === undefined || stageEntry(status, promotion.stage)?.lastHandledPromotion === promotion.token)
   );
 }
 

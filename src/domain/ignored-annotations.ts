@@ -55,6 +55,15 @@ function tooLong(token: string): string | undefined {
   return Buffer.byteLength(token) > maxTokenBytes ? `the token is longer than ${maxTokenBytes} bytes` : undefined;
 }
 
+/** Stage and token of a value `<stage>@<token>`; undefined when there is none that counts. */
+export function stageTokenOf(
+  value: string | undefined,
+): { readonly stage: string; readonly token: string } | undefined {
+  const at = value?.indexOf("@") ?? -1;
+  const token = tokenOf(value?.slice(at + 1));
+  return value === undefined || at <= 0 || token === undefined ? undefined : { stage: value.slice(0, at), token };
+}
+
 /** `<stage>@<token>`, split at the first `@`. */
 function notOfStage(value: string, stages: ReadonlySet<string>): string | undefined {
   const at = value.indexOf("@");

@@ -17,7 +17,7 @@ import type { Logger, Span } from "../lib/telemetry.ts";
 import { runEffect } from "./effects/effect.ts";
 import type { Engine } from "./engine.ts";
 import { readFact } from "./facts/fact.ts";
-import { followWakes } from "./follow.ts";
+import { followWakes, resumeWatches } from "./follow.ts";
 import { statusOf, type StageSetKey } from "./journal.ts";
 import { StartOver, type Pass } from "./pass.ts";
 import { describeRecordFailure } from "./record-failure.ts";
@@ -108,8 +108,10 @@ async function drive(
         const { write } = step;
         const result = await away(() => writeRecord(engine, pass, { object, write }, signal));
         if (result === "gone") return { kind: "gone" };
-        if (result === "acknowledged") remember(pass.session, step.remember);
-        else if (++conflicts > mostConflicts) throw new KubeError(conflictError(pass.key));
+        if (result === "acknowledged") {
+          remember(pass.session, step.remember);
+          for (const event of step.events ?? []) pass.report.event(event);
+        } else if (++conflicts > mostConflicts) throw new KubeError(conflictError(pass.key));
         break;
       }
       case "do":
@@ -120,7 +122,10 @@ async function drive(
         pass.report.flush(engine, pass);
         return {
           kind: "parked",
-          wakeAt: await followWakes(engine, pass, { wakes: step.wakes, outcome: undefined }, signal),
+          wakeAt:
+            step.watches === "kept"
+              ? resumeWatches(engine, pass, step.wakes)
+              : await followWakes(engine, pass, { wakes: step.wakes, outcome: undefined }, signal),
         };
       case "end":
         remember(pass.session, step.outcome.remember);

@@ -45,6 +45,13 @@ export async function followWakes(
   return earliest;
 }
 
+/** Everything goes on being followed and guarded as it was before the pass; gives the earliest time to look again. */
+export function resumeWatches(engine: Engine, pass: Pass, wakes: readonly Wake[]): number | undefined {
+  engine.observer.resume(pass.key);
+  const times = wakes.flatMap((wake) => (wake.kind === "at" ? [wake.elapsed] : []));
+  return times.length === 0 ? undefined : Math.min(...times);
+}
+
 /** One watch serves every StageSet of the namespace that acts as this identity. */
 function isShared(engine: Engine, pass: Pass, as: Identity): boolean {
   return as.kind === "controller" || engine.sharers(pass.key.namespace, as.name) > 1;

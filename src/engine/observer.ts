@@ -64,6 +64,8 @@ export interface Observer extends AsyncDisposable {
   vouches(key: StageSetKey, access: Access, known: { readonly id: ObjectId; readonly print: Print }): boolean;
   /** A pass runs: nothing wakes the key for drift until it is followed again. */
   pause(key: StageSetKey): void;
+  /** The pass left everything as it was: what was followed and guarded before still is. */
+  resume(key: StageSetKey): void;
   /** Follows waiting stages of one StageSet and guards objects; replaces both. `guarded` undefined: as before, paused. */
   follow(
     key: StageSetKey,
@@ -313,6 +315,10 @@ export function createObserver(options: {
       );
     },
     pause: (key) => keys.get(keyName(key))?.alarm.pause(),
+    resume(key) {
+      const state = keys.get(keyName(key));
+      if (state !== undefined && state.guarded.size > 0) state.alarm.arm();
+    },
     follow(key, { stages, guarded }) {
       if (stages.length === 0 && guarded?.length === 0) {
         this.release(key);

@@ -1,8 +1,8 @@
 import type { Look } from "../apply/apply-wave.ts";
-import type { ObjectId } from "../domain/object-id.ts";
 import type { Cause, Fact, Results, Snapshot } from "../domain/pass/state.ts";
 import type { Access } from "../identity/access.ts";
 import type { Logger, Span } from "../lib/telemetry.ts";
+import type { Awaited } from "./awaited.ts";
 import type { StageSetKey } from "./journal.ts";
 import type { Explained } from "./pod-causes.ts";
 import type { PassReport } from "./report.ts";
@@ -32,20 +32,6 @@ export interface Pass {
   readonly looked: Map<string, Looked>;
   /** What the preflight found that can be written, by stage and object id. */
   readonly looksAhead: Map<string, Map<string, LookAhead>>;
-}
-
-/** One object the stage waits for, or an expression reads. */
-export interface Awaited {
-  readonly id: ObjectId;
-  readonly version: string | undefined;
-  /** Its own status counts, not only what expressions say of it. */
-  readonly waitFor: boolean;
-  /** Rendered by the stage, so it carries our labels. */
-  readonly rendered: boolean;
-  /** Some expression is about its kind. */
-  readonly expressed: boolean;
-  /** An applied Job that is removed some time after it ended: one that is not there has ended (spec 20 §9.3). */
-  readonly expires: boolean;
 }
 
 /** What the preflight found of one object. */

@@ -10,6 +10,7 @@ export const namespaces: ApiResource = { ...core, kind: "Namespace", plural: "na
 export const configMaps: ApiResource = { ...core, kind: "ConfigMap", plural: "configmaps", namespaced: true };
 export const secrets: ApiResource = { ...core, kind: "Secret", plural: "secrets", namespaced: true };
 export const pods: ApiResource = { ...core, kind: "Pod", plural: "pods", namespaced: true };
+export const coreEvents: ApiResource = { ...core, kind: "Event", plural: "events", namespaced: true };
 export const storageClasses: ApiResource = {
   group: "storage.k8s.io",
   version: "v1",

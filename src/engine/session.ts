@@ -1,7 +1,9 @@
 import { emptyMemory, type Memory } from "../domain/pass/state.ts";
 import type { RenderFact } from "../domain/pass/state.ts";
 import type { Fingerprint } from "../apply/apply-wave.ts";
+import type { ArtifactIdentity } from "../domain/pins.ts";
 import type { Fight } from "./fight.ts";
+import type { Awaited } from "./awaited.ts";
 
 /** What this process remembers of one StageSet between passes; all of it may be lost at any time. */
 export interface Session {
@@ -12,6 +14,8 @@ export interface Session {
   readonly fights: Map<string, Fight>;
   /** `<stage> <id>` of objects that were deleted to be created anew, until they are. */
   readonly recreating: Set<string>;
+  /** What each stage with a promotion gate was last judged by, and at which identity. */
+  readonly awaited: Map<string, { readonly identity: ArtifactIdentity; readonly awaited: readonly Awaited[] }>;
   /** Renders of the run under way, so that a wake builds nothing. */
   readonly renders: Map<string, RenderFact>;
   /** Hash of the render of each stage that the preflight last let pass. */
@@ -31,6 +35,7 @@ export function createSession(): Session {
     fingerprints: new Map(),
     fights: new Map(),
     recreating: new Set(),
+    awaited: new Map(),
     renders: new Map(),
     preflighted: new Map(),
     announced: undefined,

@@ -4,6 +4,7 @@ import { apiGroup, apiVersion } from "../api/group.ts";
 import { revisionAnnotation, stageSetReporter } from "../api/keys.ts";
 import { isReadyReason, reasonInfo, type ReadyReason } from "../api/reasons.ts";
 import type { PassReports, PassScope } from "../controller/stage-set-controller.ts";
+import { gatesOf } from "../domain/promotion/gates-of.ts";
 import { stageNames } from "../domain/stage-readiness.ts";
 import { readyCondition } from "../domain/status.ts";
 import type { PassEnd } from "../engine/drive.ts";
@@ -55,6 +56,7 @@ export function createReports(options: ReportOptions): ProcessReports {
     if (!leading) return;
     const key = { namespace: stageSet.metadata.namespace ?? "", name: stageSet.metadata.name };
     showReady(metrics, key, stageSet);
+    showGates(metrics, key, { stageSet, before });
     startCounters(metrics, key, { stageSet, before });
     const stages = new Set(stageNames(stageSet));
     for (const stage of before === undefined ? [] : stageNames(before))
@@ -235,6 +237,26 @@ function showReady(metrics: Metrics, key: StageSetKey, stageSet: KubeObject): vo
   metrics.ready.remove({ ...key });
   if (ready !== undefined && isReadyReason(ready.reason))
     metrics.ready.set({ ...key, reason: ready.reason }, ready.status === "True" ? 1 : 0);
+}
+
+/** Two series per stage with a promotion gate; they go with the gate. */
+function showGates(
+  metrics: Metrics,
+  { namespace, name }: StageSetKey,
+  { stageSet, before }: { readonly stageSet: KubeObject; readonly before: KubeObject | undefined },
+): void {
+  const gates = gatesOf(stageSet);
+  const series = (stage: string) => ({ namespace, stageset: name, stage });
+  for (const [stage, gate] of gates) {
+    metrics.promotionPending.set(series(stage), gate === "open" ? 0 : 1);
+    metrics.promotionBlocked.set(series(stage), gate === "blocked" ? 1 : 0);
+  }
+  if (before === undefined) return;
+  for (const stage of gatesOf(before).keys()) {
+    if (gates.has(stage)) continue;
+    metrics.promotionPending.remove(series(stage));
+    metrics.promotionBlocked.remove(series(stage));
+  }
 }
 
 /** Counters that alerts use start at 0, so that the first event is seen as an increase (spec 60 §6 b). */

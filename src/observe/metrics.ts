@@ -24,6 +24,8 @@ export interface Metrics {
   readonly gateRequests: Counter;
   readonly requests: Counter;
   readonly ready: Gauge;
+  readonly promotionPending: Gauge;
+  readonly promotionBlocked: Gauge;
   readonly phaseSeconds: Histogram;
   readonly artifactBytes: Histogram;
   readonly leading: Gauge;
@@ -95,15 +97,28 @@ export function createMetrics(build: {
       help: "Queries of metric sources that gave no usable number",
       labels: named,
     }),
+    ready: gauge(registry, {
+      name: "stageset_ready",
+      help: "Ready status of the StageSet, by its reason",
+      labels: [...named, "reason"],
+    }),
+  };
+  /** Families that name the StageSet in `stageset`. */
+  const stageFamilies = {
     inventorySkipped: counter(registry, {
       name: "stageset_inventory_skipped_entries_total",
       help: "Inventory entries that could not be read",
       labels: stageSetLabels,
     }),
-    ready: gauge(registry, {
-      name: "stageset_ready",
-      help: "Ready status of the StageSet, by its reason",
-      labels: [...named, "reason"],
+    promotionPending: gauge(registry, {
+      name: "stageset_stage_promotion_pending",
+      help: "1 while the stage is ready and its promotion gate holds the next one",
+      labels: stageSetLabels,
+    }),
+    promotionBlocked: gauge(registry, {
+      name: "stageset_stage_promotion_blocked",
+      help: "1 while a check of the promotion gate of the stage fails",
+      labels: stageSetLabels,
     }),
   };
   const drops = counter(registry, {
@@ -137,6 +152,7 @@ export function createMetrics(build: {
   }).set({ controller: "stageset" }, build.workers);
   return {
     ...families,
+    ...stageFamilies,
     teardownForced,
     leading,
     watchFailures: counter(registry, {
@@ -181,14 +197,14 @@ export function createMetrics(build: {
       ),
     forget(namespace, name) {
       for (const family of Object.values(families)) family.remove({ namespace, name });
-      families.inventorySkipped.remove({ namespace, stageset: name });
+      for (const family of Object.values(stageFamilies)) family.remove({ namespace, stageset: name });
       for (const reason of dropReasons)
         if (!dropped.has(dropKey({ namespace, name, reason }))) drops.remove({ namespace, name, reason });
     },
     forgetStage(namespace, name, stage) {
       families.stagesApplied.remove({ namespace, name, stage });
       families.driftCorrected.remove({ namespace, name, stage });
-      families.inventorySkipped.remove({ namespace, stageset: name, stage });
+      for (const family of Object.values(stageFamilies)) family.remove({ namespace, stageset: name, stage });
     },
     families: () => {
       // The library knows them, its types do not say so.

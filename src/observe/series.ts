@@ -107,6 +107,6 @@ function createSeriesIndex(): {
   };
 }
 
-function bucketOf({ namespace, name }: MetricLabels): string | undefined {
+function bucketOf({ namespace, stageset, name = stageset }: MetricLabels): string | undefined {
   return namespace === undefined || name === undefined ? undefined : `${namespace}/${name}`;
 }

@@ -19,6 +19,9 @@ const unsupported = [
   ["versioned", { version: { value: "1.0.0" } }, "spec.version"],
   ["rolled-back", { rollbackOnFailure: true }, "spec.rollbackOnFailure"],
 ] as const;
+const source = { prometheus: { address: "http://prometheus.example", query: "up" } };
+const check = { name: "errors", source, threshold: { max: "1" } };
+const selector = { matchLabels: { app: "web" } };
 const withAction = { pre: [{ name: "note", wait: { duration: "1s" } }] };
 
 describe("a spec that asks for more than this build has", () => {
@@ -34,7 +37,13 @@ describe("a spec that asks for more than this build has", () => {
 
   test.each([
     ["acting", { actions: withAction }, "spec.stages[0].actions.pre[0]"],
-    ["soaking", { promotion: { soak: "1m" } }, "spec.stages[0].promotion"],
+    ["analysing", { promotion: { soak: "1m", analysis: { checks: [check] } } }, "spec.stages[0].promotion.analysis"],
+    ["hurrying", { promotion: { soak: "1m", fastTrack: { source, max: "1" } } }, "spec.stages[0].promotion.fastTrack"],
+    [
+      "reverting",
+      { promotion: { restartGate: { checks: [{ name: "r", selector, onFailure: "Rollback" }] } } },
+      "spec.stages[0].promotion.restartGate.checks[0].onFailure",
+    ],
   ])("%s: nothing is applied and the stage's field is named", async (name, stage, field) => {
     await scene.publish(name, { "a.yaml": configMap(name) });
     await scene.release(name, [{ name: "only", sourceRef: { name }, ...stage }]);

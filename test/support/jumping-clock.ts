@@ -1,4 +1,5 @@
 import { performance } from "node:perf_hooks";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Clock } from "../../src/lib/clock.ts";
 
 /** The machine's time, which a test may move forward: timers that are due by then run at once, in their order. */
@@ -42,4 +43,24 @@ export function createJumpingClock(): JumpingClock {
       }
     },
   };
+}
+
+/**
+ * Waits for what comes after a jump while the clock goes on by steps: a jump may fall between the moment a controller
+ * decides when to look next and the moment it sets the timer.
+ */
+export async function whileStepping<T>(clock: JumpingClock, stepMs: number, wait: Promise<T>): Promise<T> {
+  const abort = new AbortController();
+  const stepping = (async () => {
+    for (;;) {
+      await delay(500, undefined, { signal: abort.signal });
+      clock.jump(stepMs);
+    }
+  })().catch(() => undefined); // The wait is over.
+  try {
+    return await wait;
+  } finally {
+    abort.abort();
+    await stepping;
+  }
 }

@@ -72,6 +72,8 @@ describe("pages of the documentation, done as they say", () => {
 
   test("guides/update-windows.md opens, lets through and stops", () => run("guides/update-windows.md"));
 
+  test("guides/promotion.md holds a stage and lets it go", () => run("guides/promotion.md"));
+
   test("disaster-recovery.md rebuilds an inventory and guards the definitions", () => run("disaster-recovery.md"));
 
   test("migrating.md lists nothing where every StageSet is at rest and plain", async () => {

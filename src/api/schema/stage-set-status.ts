@@ -6,9 +6,9 @@ export const stagePhases = ["Pending", "Applying", "Pruning", "Verifying", "Read
 const promotionState = () =>
   object("Where the stage stands at its promotion gate; keyed to the applied revision.", {
     phase: optional(text("Soaking, Analyzing, Blocked, AwaitingManual or Promoted.")),
-    since: optional(time("When the phase began.")),
+    since: optional(time("When the stage was first seen ready at this revision, past its post actions.")),
     soakUntil: optional(time("When the soak ends.")),
-    windowStart: optional(time("Start of the time in which restarts and events count.")),
+    windowStart: optional(time("When the first apply of this revision began: earlier events do not count.")),
     analysisFailures: optional(int32("Failed evaluations in a row.")),
     restartCheck: optional(text("Restart check that blocks.")),
     observedRestarts: optional(int32("Restarts that check has counted.")),

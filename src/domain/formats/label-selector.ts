@@ -52,6 +52,17 @@ export function selectorProblems(selector: LabelSelector): readonly SelectorProb
   return problems;
 }
 
+/** The selector as a query parameter of the API server spells it; of one without problems. */
+export function selectorText({ matchLabels = {}, matchExpressions = [] }: LabelSelector): string {
+  const labels = Object.entries(matchLabels).map(([key, value]) => `${key}=${value}`);
+  const expressions = matchExpressions.map(({ key, operator, values = [] }) => {
+    if (operator === "Exists") return key;
+    if (operator === "DoesNotExist") return `!${key}`;
+    return `${key} ${operator === "NotIn" ? "notin" : "in"} (${values.join(",")})`;
+  });
+  return [...labels, ...expressions].join(",");
+}
+
 /** Whether the labels fulfil every requirement; an operator that is not known fulfils none. */
 export function matchesLabels(selector: LabelSelector, labels: Readonly<Record<string, string>>): boolean {
   const label = (key: string): string | undefined => (Object.hasOwn(labels, key) ? labels[key] : undefined);

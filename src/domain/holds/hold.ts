@@ -5,8 +5,8 @@ import type { WindowState } from "../windows/update-windows.ts";
 
 /** A wait somebody asked for: nothing new enters, what runs is still corrected. */
 export interface Hold {
-  /** Ready stays True under a `wait` for what is fully deployed, never under a `refusal` (spec 40 §1). */
-  readonly kind: "wait" | "refusal";
+  /** Ready stays True under a `wait` for what is fully deployed, never under a `refusal` or a `gate` (spec 40 §1). */
+  readonly kind: "wait" | "refusal" | "gate";
   readonly reason: ReadyReason;
   readonly message: string;
   /** When to look again at the latest, epoch ms. */
@@ -15,6 +15,7 @@ export interface Hold {
 
 /** What goals, and the holds that change them, are decided from. */
 export interface GoalInput {
+  readonly key: { readonly namespace: string; readonly name: string };
   readonly spec: StageSetSpec;
   readonly status: StageSetStatus;
   readonly generation: number;

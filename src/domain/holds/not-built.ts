@@ -1,5 +1,6 @@
 import type { StageSetSpec } from "../../api/stage-set.ts";
 import { failure, type Failure } from "../failure.ts";
+import type { Promotion } from "../promotion/soak.ts";
 import { allActions, stagesOf } from "../validation/places.ts";
 import type { GoalInput, Hold } from "./hold.ts";
 
@@ -41,8 +42,19 @@ function* missingFeatures(spec: StageSetSpec): Generator<string> {
   if ((spec.onRollback ?? []).length === 0 && !spec.stages.some(asksForMore)) return;
   for (const [{ path }] of allActions(spec)) yield path;
   for (const [{ path }, stage] of stagesOf(spec)) {
-    if (stage.promotion !== undefined) yield `${path}.promotion`;
+    if (stage.promotion !== undefined) yield* missingInGate(`${path}.promotion`, stage.promotion);
     if (stage.errorBudget !== undefined) yield `${path}.errorBudget`;
+  }
+}
+
+function* missingInGate(path: string, promotion: Promotion): Generator<string> {
+  for (const member of ["analysis", "fastTrack"] as const)
+    if (promotion[member] !== undefined) yield `${path}.${member}`;
+  for (const member of ["restartGate", "eventGate"] as const) {
+    const gate = promotion[member];
+    if (gate?.onFailure === "Rollback") yield `${path}.${member}.onFailure`;
+    for (const [index, check] of (gate?.checks ?? []).entries())
+      if (check.onFailure === "Rollback") yield `${path}.${member}.checks[${index}].onFailure`;
   }
 }
 

@@ -10,6 +10,7 @@ import { missingRecord } from "./records.ts";
 import {
   emptyMemory,
   factName,
+  type Cause,
   type Fact,
   type FactKey,
   type Memory,
@@ -42,6 +43,9 @@ class World {
   memory: Memory = emptyMemory;
   facts = new Map<string, Fact>();
   results: Results = noResults();
+  causes: ReadonlySet<Cause> = new Set();
+  /** Passes that looked at the health of one stage alone. */
+  ticks = 0;
 
   constructor(releases: Readonly<Record<string, Release>>, stages: readonly string[]) {
     this.releases = releases;
@@ -68,6 +72,7 @@ class World {
       }
       case "park":
         this.memory = { ...this.memory, ...step.remember };
+        if (step.watches === "kept") this.#checkTick();
         return true;
       case "end":
         this.memory = { ...this.memory, ...step.outcome.remember };
@@ -75,8 +80,9 @@ class World {
     }
   }
 
-  /** A new pass; `crashed`: in a new process. */
-  begin(how: "wake" | "crashed"): void {
+  /** A new pass; `crashed`: in a new process, `wake`: nothing but time has passed. */
+  begin(how: "news" | "wake" | "crashed"): void {
+    this.causes = new Set([how === "news" ? "source" : how === "wake" ? "time" : "start"]);
     this.facts = new Map();
     this.results = noResults();
     if (how === "crashed") this.memory = emptyMemory;
@@ -100,7 +106,7 @@ class World {
       facts: this.facts,
       results: this.results,
       memory: this.memory,
-      causes: new Set(["spec"]),
+      causes: this.causes,
       options: {
         defaultIntervalMs: 600_000,
         crossNamespace: "allowed",
@@ -109,7 +115,7 @@ class World {
         maxTeardownWaitMs: 0,
         runbookLink: () => undefined,
       },
-      now: 1_700_000_000_000 + this.elapsed,
+      now: this.#now(),
       elapsed: this.elapsed,
     };
   }
@@ -134,6 +140,10 @@ class World {
         return { kind: "preflight", refusal: undefined };
       case "readiness":
         return { kind: "readiness", readiness: { kind: "ready" } };
+      case "health":
+        return { kind: "health", readiness: { kind: "ready" } };
+      case "pods":
+        return { kind: "pods", readings: undefined };
       case "recovery": {
         const found = new Map(key.stages.map((stage) => [stage, this.#ownedBy(stage)]));
         return { kind: "recovery", found, unlisted: [] };
@@ -145,6 +155,31 @@ class World {
       case "namespace":
         return { kind: "namespace", terminating: false };
     }
+  }
+
+  /** Spec 40 §5: a tick reads the health of the stage it is about, and nothing else. */
+  #checkTick(): void {
+    const read = [...this.facts.keys()];
+    if (read.length !== 1 || read[0]?.startsWith("health ") !== true)
+      throw new Error(`a tick reads ${read.join(", ")}`);
+    this.ticks++;
+  }
+
+  /** E3: what a stage is at has passed the gate of each stage before it. A soak takes all of its time. */
+  #checkGates(stage: string, revision: string): void {
+    for (const { name, promotion } of this.spec.stages) {
+      if (name === stage) return;
+      const entry = this.status.stages?.find((each) => each.name === name);
+      const { phase, since = "" } = entry?.promotionState ?? {};
+      if (promotion === undefined || revision !== this.revision) continue;
+      if (phase !== "Promoted" || entry?.enteredRevision !== revision)
+        throw new Error(`E3: "${stage}" is written at ${revision} while the gate of "${name}" is closed`);
+      if (this.#now() - Date.parse(since) < soakMs) throw new Error(`"${name}" soaked for too short a time`);
+    }
+  }
+
+  #now(): number {
+    return 1_700_000_000_000 + this.elapsed;
   }
 
   #ownedBy(stage: string): readonly { readonly id: string; readonly version: string }[] {
@@ -241,6 +276,7 @@ class World {
   #write(effect: Extract<Effect, { kind: "apply" }>, id: string): void {
     const recorded = this.inventory.get(effect.stage)?.entries.some((entry) => entry.id === id) ?? false;
     if (!recorded) throw new Error(`E1: "${id}" is written and not in the inventory of "${effect.stage}"`);
+    this.#checkGates(effect.stage, effect.identity.revision);
     this.objects.set(id, { stage: effect.stage, revision: effect.identity.revision });
     this.history.push(`write ${effect.stage} ${effect.identity.revision}`);
   }
@@ -284,10 +320,12 @@ const releases: Readonly<Record<string, Release>> = {
 };
 const stages = ["a", "b", "c"];
 const mostSteps = 1_000;
+/** Some passes are 10 s apart. */
+const soakMs = 45_000;
 
 /** Runs until nothing is left to do, with a crash before each of the given steps. */
 function runUntil(world: World, done: () => boolean, crashes: Set<number>, counter: { steps: number }): void {
-  world.begin("wake");
+  world.begin("news");
   for (; counter.steps < mostSteps; counter.steps++) {
     if (crashes.has(counter.steps)) world.begin("crashed");
     if (!world.step()) continue;
@@ -304,12 +342,20 @@ function isDeployed(world: World): boolean {
 }
 
 /** Install, upgrade, teardown. Gives the world at its end and the state after the upgrade. */
-function lifetime(crashes: ReadonlySet<number>): {
+function lifetime(
+  crashes: ReadonlySet<number>,
+  gated: readonly string[] = [],
+): {
   readonly world: World;
   readonly steps: number;
   readonly deployed: unknown;
 } {
   const world = new World(releases, stages);
+  world.spec = {
+    stages: world.spec.stages.map((stage) =>
+      gated.includes(stage.name) ? { ...stage, promotion: { soak: `${soakMs}ms` } } : stage,
+    ),
+  };
   const counter = { steps: 0 };
   const left = new Set(crashes);
   runUntil(world, () => isDeployed(world), left, counter);
@@ -398,5 +444,23 @@ describe("a process that dies between any two steps (pure)", () => {
       }),
       { numRuns: 2_000 },
     );
+  });
+});
+
+describe("stages with a soak, in a process that dies between any two steps (pure)", () => {
+  const gated = ["a", "b"];
+  const phases = (world: World): readonly unknown[] =>
+    (world.status.stages ?? []).map((entry) => entry.promotionState?.phase);
+
+  test("[20.12] [40.11] a crash at each step lets nothing pass early, and ends in the same state", () => {
+    const clean = lifetime(new Set(), gated);
+    expect(clean.world.ticks).toBeGreaterThan(4);
+    expect(phases(clean.world)).toEqual(["Promoted", "Promoted", undefined]);
+    for (let step = 0; step < clean.steps; step++) {
+      const crashed = lifetime(new Set([step]), gated);
+      expect(crashed.world.objects.size, `crash before step ${step}`).toBe(0);
+      expect(phases(crashed.world), `crash before step ${step}`).toEqual(phases(clean.world));
+      expect(outOfOrder(crashed.world.history), `crash before step ${step}`).toBeUndefined();
+    }
   });
 });

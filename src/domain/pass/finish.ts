@@ -4,11 +4,12 @@ import { stageFailure, type Failure, type NextLook } from "../failure.ts";
 import type { Hold } from "../holds/hold.ts";
 import { sameIdentity } from "../pins.ts";
 import { deepEqual } from "../../lib/equal.ts";
-import { orderedStages, withReady, withStage, type ReadyState, type StatusContext } from "../status.ts";
+import { withoutSoak } from "../promotion/soak.ts";
+import { orderedStages, stageEntry, withReady, withStage, type ReadyState } from "../status.ts";
 import { backoffMs, intervalMs, minuteMs, positiveMs, retryMs, steadyMs, verifyTimeoutMs } from "../timing.ts";
 import { auditedMemory, auditEveryMs } from "./audit.ts";
 import { failedMemory, failuresNow } from "./failures.ts";
-import { currentRender, factOf, requestToken, stageIdentity, type Plan } from "./plan.ts";
+import { currentRender, factOf, requestToken, stageIdentity, statusContext, type Plan } from "./plan.ts";
 import { pruneStep } from "./prune.ts";
 import type { PassState } from "./state.ts";
 import type { Outcome, PassEvent, Step, Wake } from "./step.ts";
@@ -66,10 +67,18 @@ export function endFailed(state: PassState, why: Failure, wakes: readonly Wake[]
 /** Verify ran out of time while still progressing: the wait goes on, and a newer revision replaces it at once. */
 export function endProgressing(
   state: PassState,
-  waiting: { readonly message: string; readonly wakes: readonly Wake[]; readonly remember: Outcome["remember"] },
+  waiting: {
+    readonly stage: string;
+    readonly message: string;
+    readonly wakes: readonly Wake[];
+    readonly remember: Outcome["remember"];
+  },
 ): Step {
   const ready: ReadyState = { status: "False", reason: "StageProgressing", message: waiting.message, stalled: false };
-  const status = endStatus(state, ready, undefined);
+  const ended = endStatus(state, ready, undefined);
+  const status = withStage(ended, waiting.stage, {
+    promotionState: withoutSoak(stageEntry(ended, waiting.stage)?.promotionState, state.now),
+  });
   if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
   return end({
     ready,
@@ -203,33 +212,52 @@ function notReadyStages(
 /** A hold: Ready stays True only for what is fully deployed (spec 40 §1). */
 function endHeld(state: PassState, plan: Plan, hold: Hold): Step {
   const { status: stored } = state.stored;
-  const deployed = hold.kind === "wait" && stored.lastAppliedRevisions !== undefined && !isInFlight(stored, plan);
+  const { gate, standstill } = plan.goals;
+  const deployed =
+    hold.kind === "wait" &&
+    gate === undefined &&
+    stored.lastAppliedRevisions !== undefined &&
+    !isInFlight(stored, plan);
   const ready: ReadyState = deployed
     ? { status: "True", reason: "Succeeded", message: `Deployed; ${hold.message}`, stalled: false }
     : { status: "False", reason: hold.reason, message: hold.message, stalled: isStalledReason(hold.reason) };
   const status = endStatus(state, ready, undefined);
   if (!deepEqual(status, stored)) return { kind: "record", write: { kind: "status", status } };
   const retry = retryMs(plan.spec, state.options.defaultIntervalMs);
-  const afterMs = hold.until === undefined ? retry : Math.max(1_000, hold.until - state.now);
+  const lookMs = (until: number | undefined): number =>
+    until === undefined ? retry : Math.max(1_000, until - state.now);
   // A hold never stops drift correction, but for one that stops everything: full passes go on at the steady cadence.
-  const steady = plan.goals.standstill ? afterMs : nextSteadyMs(state, plan.spec);
+  const steady = standstill ? lookMs(hold.until) : nextSteadyMs(state, plan.spec);
+  const fullMs = hold === gate?.hold ? steady : Math.min(steady, lookMs(hold.until));
+  const tickMs = gate === undefined || standstill ? Infinity : lookMs(gate.hold.until);
   const unready = notReadyStages(state, plan);
   const corrected = plan.goals.stages.filter(({ stage }) => plan.renders.get(stage)?.kind === "rendered");
   return end({
     ready,
-    next: { afterMs: Math.min(afterMs, steady), jitter: 0 },
+    next: { afterMs: Math.min(fullMs, tickMs), jitter: 0 },
     wakes: unready.wakes,
     verified: corrected.map(({ stage }) => stage),
     events: pausedCorrections(plan),
     held: hold.reason,
     remember: {
-      ...(plan.goals.standstill ? {} : auditedMemory(state)),
+      ...(standstill ? {} : auditedMemory(state)),
+      tick: gate === undefined || standstill ? undefined : tickMemory(state, plan, { fullMs, wakes: unready.wakes }),
       run: undefined,
       failures: 0,
       backoffUntil: undefined,
       notReadySince: unready.since,
     },
   });
+}
+
+/** Ticks until the next full pass, or until a stage that is not ready is to be looked at again. */
+function tickMemory(
+  state: PassState,
+  { pins }: Plan,
+  { fullMs, wakes }: { readonly fullMs: number; readonly wakes: readonly Wake[] },
+): NonNullable<PassState["memory"]["tick"]> {
+  const looks = wakes.flatMap((wake) => (wake.kind === "at" ? [wake.elapsed] : []));
+  return { generation: state.snapshot.generation, pins, fullAt: Math.min(state.elapsed + fullMs, ...looks) };
 }
 
 /** Some stage began something else than what is committed. */
@@ -275,6 +303,7 @@ function endStatus(state: PassState, ready: ReadyState, why: Failure | undefined
       phase: "Failed",
       message: `${why.stage.operation}: ${why.stage.cause}`,
       waitingFor: undefined,
+      promotionState: withoutSoak(stageEntry(status, why.stage.name)?.promotionState, state.now),
     });
   return withToken(state, withReady(status, ready, statusContext(state)));
 }
@@ -283,10 +312,6 @@ function endStatus(state: PassState, ready: ReadyState, why: Failure | undefined
 function withToken(state: PassState, status: StageSetStatus): StageSetStatus {
   const token = requestToken(state);
   return token === undefined ? status : { ...status, lastHandledReconcileAt: token };
-}
-
-function statusContext(state: PassState): StatusContext {
-  return { generation: state.snapshot.generation, now: state.now, runbookLink: state.options.runbookLink };
 }
 
 function isStalledReason(reason: Failure["reason"]): boolean {

@@ -1,5 +1,6 @@
 import { entryHolds } from "../holds/entry-holds.ts";
 import type { EntryHold, GoalInput, Hold } from "../holds/hold.ts";
+import { heldGate, type HeldGate } from "../holds/promotion-gate.ts";
 import { standstill } from "../holds/update-window.ts";
 import { identityOf, sameIdentity, type ArtifactIdentity, type Pin } from "../pins.ts";
 import { appliedIdentity, enteredIdentity, stageEntry } from "../status.ts";
@@ -26,6 +27,8 @@ export interface StageGoal {
 export interface Goals {
   readonly stages: readonly StageGoal[];
   readonly hold: Hold | undefined;
+  /** The stage that is held at its promotion gate, be that the hold or not. */
+  readonly gate: HeldGate | undefined;
   /** The hold stops every write to the target, also of what runs. */
   readonly standstill: boolean;
 }
@@ -61,7 +64,8 @@ export function planGoals(input: GoalInput): Goals {
     const mode = entering ? "enter" : done ? "keep" : "continue";
     stages.push({ stage: stage.name, index, mode, identity, content: "pin", pin });
   }
-  return { stages, hold, standstill: still !== undefined };
+  const gate = heldGate(input);
+  return { stages, hold: hold ?? gate?.hold, gate, standstill: still !== undefined };
 }
 
 function firstHold(holds: readonly ReturnType<EntryHold>[], index: number): Hold | undefined {

@@ -3,13 +3,25 @@ import { failure, type Failure } from "../failure.ts";
 import { revisionKeys, type Pin } from "../pins.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import type { StageSetSpec } from "../../api/stage-set.ts";
-import { orderedStages, readyCondition, stageEntry, withReady, type ReadyState } from "../status.ts";
+import { orderedStages, readyCondition, stageEntry, withReady } from "../status.ts";
 import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failures.ts";
 import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
+import { gateStep, tickStep } from "./gate-step.ts";
 import { planGoals, type Goals } from "./goals.ts";
-import { factOf, renderKey, settledPhase, stageIdentity, stageSetIdentity, unread, type Plan } from "./plan.ts";
+import {
+  factOf,
+  goalInput,
+  releasing,
+  renderKey,
+  settledPhase,
+  stageIdentity,
+  stageSetIdentity,
+  statusContext,
+  unread,
+  type Plan,
+} from "./plan.ts";
+import { promoteRecord } from "./promote-record.ts";
 import { cannotActOn } from "../holds/not-built.ts";
-import { retryMs } from "../timing.ts";
 import { hasExpressions } from "../validation/expressions.ts";
 import { refusedAhead } from "./refused-ahead.ts";
 import { stageStep } from "./stage-step.ts";
@@ -28,7 +40,14 @@ export function nextStep(state: PassState): Step {
   // Asked for again at once, it would fail again.
   const again = step.kind === "record" && step.write.kind === "inventory" && state.snapshot.deletedAt === undefined;
   if (again && recordFailure !== undefined) return endFailed(state, recordFailure);
-  return step.kind === "end" ? endOfRun(state, step) : step;
+  return withoutTick(step.kind === "end" ? endOfRun(state, step) : step);
+}
+
+/** Ticks come only after a full pass that ends at a gate, or after another tick. */
+function withoutTick(step: Step): Step {
+  if (step.kind === "park") return { ...step, remember: { tick: undefined, ...step.remember } };
+  if (step.kind !== "end") return step;
+  return { ...step, outcome: { ...step.outcome, remember: { tick: undefined, ...step.outcome.remember } } };
 }
 
 /**
@@ -46,7 +65,12 @@ function joined(state: PassState, step: Step): Step {
   const prepares = next.kind === "need" || (next.kind === "record" && next.write.kind === "inventory");
   if (prepares && step.joinsNext === "once prepared") return next;
   if (next.kind !== "record" || next.write.kind !== "status") return step;
-  return { kind: "record", write: next.write, remember: { ...step.remember, ...next.remember } };
+  return {
+    kind: "record",
+    write: next.write,
+    remember: { ...step.remember, ...next.remember },
+    events: [...(step.events ?? []), ...(next.events ?? [])],
+  };
 }
 
 function decide(state: PassState): Step {
@@ -56,7 +80,7 @@ function decide(state: PassState): Step {
   if (snapshot.spec?.suspend === true) return endSuspended(state);
   if (snapshot.spec === undefined || snapshot.invalid !== undefined)
     return endFailed(state, { ...failure("InvalidSpec", snapshot.invalid ?? "spec is missing"), terminal: true });
-  return specStep(state, snapshot.spec);
+  return tickStep(state) ?? specStep(state, snapshot.spec);
 }
 
 function specStep(state: PassState, spec: StageSetSpec): Step {
@@ -97,11 +121,11 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   const backoffMs = backoffLeftMs(state);
   if (backoffMs > 0) return end({ ready: undefined, next: { afterMs: backoffMs, jitter: 0 } });
   const { status } = state.stored;
+  const promotion = promoteRecord(state, { spec, pins });
+  if (promotion !== undefined) return promotion;
   const asked = windowsNow(state, { spec, status, pins });
   if ("kind" in asked) return asked;
-  const { generation } = state.snapshot;
-  const retry = retryMs(spec, state.options.defaultIntervalMs);
-  const input = { spec, status, generation, pins, windows: asked.windows, now: state.now, retryMs: retry };
+  const input = goalInput(state, { spec, pins, windows: asked.windows });
   const goals = planGoals(input);
   const heldBack = windowRecord(state, { input, goals });
   if (heldBack !== undefined) return heldBack;
@@ -130,11 +154,15 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   if (refused !== undefined) return refused;
   const started = startRun(state, plan);
   if (started !== undefined) return started;
+  let denied: Failure | undefined;
   for (const goal of goals.stages) {
     const step = stageStep(state, plan, goal);
     if (step.kind !== "passed") return step;
+    const gate = gateStep(state, plan, goal);
+    if (gate.kind !== "passed") return gate;
+    denied ??= gate.denied;
   }
-  return finishPass(state, plan);
+  return denied === undefined ? finishPass(state, plan) : endFailed(state, denied);
 }
 
 /** A refused release of which nothing runs yet: there is nothing to correct meanwhile. */
@@ -234,17 +262,8 @@ function startRun(state: PassState, plan: Plan): Step | undefined {
     const { message: _message, waitingFor: _waitingFor, ...rest } = entry;
     return { ...rest, phase: "Pending" as const };
   });
-  const ready: ReadyState = {
-    status: "Unknown",
-    reason: "Progressing",
-    message: `Releasing ${plan.goals.stages.length} stage(s)`,
-    stalled: false,
-  };
-  const next = withReady({ ...status, stages, lastAttemptedRevisions: plan.revisions }, ready, {
-    generation: state.snapshot.generation,
-    now: state.now,
-    runbookLink: state.options.runbookLink,
-  });
+  const attempted = { ...status, stages, lastAttemptedRevisions: plan.revisions };
+  const next = withReady(attempted, releasing(plan), statusContext(state));
   return {
     kind: "record",
     write: { kind: "status", status: next },

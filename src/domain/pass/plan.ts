@@ -1,7 +1,11 @@
 import type { StageSetSpec } from "../../api/stage-set.ts";
+import type { GoalInput } from "../holds/hold.ts";
 import { requestedAtAnnotation } from "../../api/keys.ts";
 import { tokenOf } from "../ignored-annotations.ts";
 import { revisionKeys, type Pin } from "../pins.ts";
+import type { ReadyState, StatusContext } from "../status.ts";
+import { retryMs } from "../timing.ts";
+import type { WindowState } from "../windows/update-windows.ts";
 import type { Goals, StageGoal } from "./goals.ts";
 import {
   factName,
@@ -55,6 +59,31 @@ export function credentialIdentity(
   const identity = stageSetIdentity(spec, options.defaultServiceAccount);
   if (identity.kind !== "controller" || !options.requireServiceAccount) return identity;
   return stageIdentity(spec, stage ?? spec.stages[0] ?? {}, options.defaultServiceAccount);
+}
+
+/** What goals are decided from; `windows` undefined: nobody asked. */
+export function goalInput(
+  state: PassState,
+  of: { readonly spec: StageSetSpec; readonly pins: readonly Pin[]; readonly windows: WindowState | undefined },
+): GoalInput {
+  const { snapshot, stored, now, options } = state;
+  const { namespace, name, generation } = snapshot;
+  const retry = retryMs(of.spec, options.defaultIntervalMs);
+  return { ...of, key: { namespace, name }, status: stored.status, generation, now, retryMs: retry };
+}
+
+export function statusContext(state: PassState): StatusContext {
+  return { generation: state.snapshot.generation, now: state.now, runbookLink: state.options.runbookLink };
+}
+
+/** Ready while a run is under way. */
+export function releasing({ goals }: Pick<Plan, "goals">): ReadyState {
+  return {
+    status: "Unknown",
+    reason: "Progressing",
+    message: `Releasing ${goals.stages.length} stage(s)`,
+    stalled: false,
+  };
 }
 
 /** The render a goal needs; none for stages left untouched. */

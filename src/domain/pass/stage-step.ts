@@ -3,6 +3,7 @@ import { stageFailure } from "../failure.ts";
 import { objectClaimedTwice } from "../claims.ts";
 import { parseObjectId } from "../object-id.ts";
 import { sameIdentity, type ArtifactIdentity } from "../pins.ts";
+import { newGate, withoutSoak } from "../promotion/soak.ts";
 import { planWaves } from "../waves.ts";
 import { appliedIdentity, enteredIdentity, orderedStages, stageEntry, withStage } from "../status.ts";
 import { retryMs, verifyTimeoutMs } from "../timing.ts";
@@ -150,7 +151,7 @@ function keptNotReady(turn: Turn): Step | Passed {
   if (state.elapsed - since >= timeoutMs)
     return record(
       turn,
-      { phase: "Verifying" },
+      { phase: "Verifying", promotionState: withoutSoak(turn.entry?.promotionState, state.now) },
       { verifyStarted: withKey(state.memory.verifyStarted, goal.stage, since) },
     );
   const releasing = plan.goals.stages.some(
@@ -291,6 +292,9 @@ function begin(turn: Turn): Step | undefined {
       phase: "Applying",
       message: undefined,
       waitingFor: undefined,
+      ...(sameIdentity(entered, identity)
+        ? {}
+        : { promotionState: newGate(turn.stage.promotion, entry?.promotionState, state.now) }),
     },
     {
       verifyStarted: withoutKey(state.memory.verifyStarted, goal.stage),
@@ -486,6 +490,7 @@ function waitForReadiness(turn: Turn, readiness: Extract<ReadinessFact, { kind: 
       [readinessWake(turn)],
     );
   return endProgressing(state, {
+    stage: goal.stage,
     message:
       `stage "${goal.stage}" is applied and still becoming ready: ${what} (waited ${formatDuration(timeoutMs)}: ` +
       `stage readyChecks.timeout, else stages[].timeout, else spec.timeout)`,

@@ -2,6 +2,7 @@ import type { ReadyReason } from "../../api/reasons.ts";
 import type { StageSet, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import type { Failure } from "../failure.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
+import type { PodReadings } from "../promotion/pod-checks.ts";
 import type { PodCause } from "../readiness/pod-cause.ts";
 import type { RenderedObject } from "../rendered.ts";
 import type { WindowState } from "../windows/update-windows.ts";
@@ -90,6 +91,10 @@ export type FactKey =
       readonly after: readonly string[];
     }
   | { readonly kind: "readiness"; readonly stage: string; readonly identity: ArtifactIdentity }
+  /** The same for what the last full pass waited for, without a render. */
+  | { readonly kind: "health"; readonly stage: string; readonly identity: ArtifactIdentity }
+  /** What the restart and event checks of a gate count; events that were last seen before `since` do not (RFC 3339). */
+  | { readonly kind: "pods"; readonly stage: string; readonly since: string | undefined }
   | { readonly kind: "recovery"; readonly stages: readonly string[] }
   /** Whether the StageSet's own namespace is being deleted. */
   | { readonly kind: "namespace" };
@@ -101,7 +106,10 @@ export function factName(key: FactKey): string {
     case "render":
       return `render ${key.at} ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
     case "readiness":
-      return `readiness ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
+    case "health":
+      return `${key.kind} ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
+    case "pods":
+      return `pods ${key.stage} ${key.since ?? ""}`;
     case "preflight":
       return `preflight ${key.stage} ${identityKey(key.as)} ${key.renderHash}`;
     case "recovery":
@@ -168,6 +176,10 @@ export type Fact =
   /** `refusal`: what no turn of the release could apply. */
   | { readonly kind: "preflight"; readonly refusal: Failure | undefined }
   | { readonly kind: "readiness"; readonly readiness: ReadinessFact }
+  /** Undefined: no full pass of this process says what to look at. */
+  | { readonly kind: "health"; readonly readiness: ReadinessFact | undefined }
+  /** Undefined: they cannot be read right now, which is not for want of rights. */
+  | { readonly kind: "pods"; readonly readings: PodReadings | undefined }
   | {
       readonly kind: "recovery";
       /** What carries our labels in the target, by stage. */
@@ -252,6 +264,16 @@ export interface Memory {
   readonly handledRequest: string | undefined;
   /** When a pass last dry-ran every object, monotonic ms. */
   readonly auditedAt: number | undefined;
+  /** Set while a promotion gate is closed and only ticks are due. */
+  readonly tick: TickMemory | undefined;
+}
+
+/** What the last full pass leaves to the ticks after it. */
+export interface TickMemory {
+  readonly generation: number;
+  readonly pins: readonly Pin[];
+  /** When the next full pass is due, monotonic ms. */
+  readonly fullAt: number;
 }
 
 /** Pins of a run that makes progress. */
@@ -278,6 +300,7 @@ export const emptyMemory: Memory = {
   deletesStarted: new Map(),
   handledRequest: undefined,
   auditedAt: undefined,
+  tick: undefined,
 };
 
 /**

@@ -21,9 +21,17 @@ export type Step =
        * once`, or also when all that comes between is to read facts and to grow the inventory (`once prepared`).
        */
       readonly joinsNext?: "at once" | "once prepared";
+      /** Told once the record is acknowledged. */
+      readonly events?: readonly PassEvent[];
     }
   | { readonly kind: "do"; readonly effect: Effect; readonly requires: readonly RecordKey[] }
-  | { readonly kind: "park"; readonly wakes: readonly Wake[]; readonly remember: Partial<Memory> }
+  | {
+      readonly kind: "park";
+      readonly wakes: readonly Wake[];
+      readonly remember: Partial<Memory>;
+      /** What the pass before followed and guarded still is. */
+      readonly watches?: "kept";
+    }
   | { readonly kind: "end"; readonly outcome: Outcome };
 
 /** A record in Kubernetes. Only the journal writes these. */

@@ -5,7 +5,8 @@ import type { Readiness } from "../../domain/readiness/readiness.ts";
 import { verifyTimeoutMs } from "../../domain/timing.ts";
 import type { Access } from "../../identity/access.ts";
 import type { Engine } from "../engine.ts";
-import type { Awaited, Pass } from "../pass.ts";
+import type { Awaited } from "../awaited.ts";
+import type { Pass } from "../pass.ts";
 import type { Explained } from "../pod-causes.ts";
 
 /** What was looked at of one object that counts, and what it says of itself. */

@@ -10,8 +10,9 @@ import { readConnection } from "./connection.ts";
 import { readDependencies } from "./dependencies.ts";
 import { checkExpressions } from "./expressions.ts";
 import { readPins } from "./pins.ts";
+import { readPods } from "./pods.ts";
 import { readPreflight } from "./preflight.ts";
-import { readReadiness } from "./readiness.ts";
+import { readHealth, readReadiness } from "./readiness.ts";
 import { recoverInventory } from "./recovery.ts";
 import { readRender } from "./render.ts";
 import { readWindows } from "./windows.ts";
@@ -41,6 +42,10 @@ export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal:
         if (fact.kind === "readiness" && fact.readiness.kind === "failed") span.fail(fact.readiness.cause);
         return fact;
       });
+    case "health":
+      return readHealth(engine, pass, key, signal);
+    case "pods":
+      return readPods(engine, pass, key, signal);
     case "recovery":
       return recoverInventory(engine, pass, key.stages, signal);
     case "namespace":

@@ -3,13 +3,16 @@ import { describeObject, renderObjectId, type ObjectId } from "../../domain/obje
 import { stageIdentity } from "../../domain/pass/plan.ts";
 import { withCause } from "../../domain/pass/waiting-for.ts";
 import type { Fact, FactKey, ReadinessFact, Waiting } from "../../domain/pass/state.ts";
+import { sameIdentity } from "../../domain/pins.ts";
 import { expired, type Readiness } from "../../domain/readiness/readiness.ts";
 import { splitApiVersion, type KubeObject } from "../../lib/kube-object.ts";
 import type { Access } from "../../identity/access.ts";
+import { IdentityError } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
 import { getRequest, type ApiResource } from "../../kube/request.ts";
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
-import type { Awaited, Looked, Pass } from "../pass.ts";
+import type { Awaited } from "../awaited.ts";
+import type { Looked, Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { asKubeObject } from "../journal.ts";
 import type { Followed } from "../observer.ts";
@@ -34,6 +37,53 @@ export async function readReadiness(engine: Engine, pass: Pass, key: ReadinessKe
   const awaited = await awaitedOf(engine, pass, { stage, key, access }, signal);
   const known: Looked = { access, awaited, explained: [], lookedAt };
   pass.looked.set(stage.name, known);
+  // Ticks look at the same while the stage is held at its gate.
+  if (stage.promotion === undefined) pass.session.awaited.delete(stage.name);
+  else pass.session.awaited.set(stage.name, { identity: key.identity, awaited: awaited.map(withoutBody) });
+  const { looked, expressions } = await lookAtAll(engine, pass, { stage, access, awaited }, signal);
+  const readiness = verdict(looked, expressions);
+  if (readiness.kind === "ready") return { kind: "readiness", readiness };
+  const troubled = looked.filter(({ each, seen }) => each.waitFor && seen.readiness.status !== "Current");
+  const { causes, workloads } = await explain(engine, pass, { spec, stage, access, troubled }, signal);
+  known.explained = workloads;
+  return { kind: "readiness", readiness: verdict(looked, expressions, causes) };
+}
+
+/** Looks again at what the last full pass waited for; nothing when there was none (spec 40 §5, ticks). */
+export async function readHealth(
+  engine: Engine,
+  pass: Pass,
+  key: Extract<FactKey, { kind: "health" }>,
+  signal: AbortSignal,
+): Promise<Fact> {
+  const { spec } = pass.snapshot;
+  const stage = spec?.stages.find((candidate) => candidate.name === key.stage);
+  const known = pass.session.awaited.get(key.stage);
+  if (spec === undefined || stage === undefined || !sameIdentity(known?.identity, key.identity) || known === undefined)
+    return { kind: "health", readiness: undefined };
+  try {
+    const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
+    const access = await accessOf(engine, pass.key.namespace, as, signal);
+    const { looked, expressions } = await lookAtAll(engine, pass, { stage, access, awaited: known.awaited }, signal);
+    return { kind: "health", readiness: verdict(looked, expressions) };
+  } catch (error) {
+    // A full pass says what is wrong.
+    if (error instanceof KubeError || error instanceof IdentityError) return { kind: "health", readiness: undefined };
+    throw error;
+  }
+}
+
+function withoutBody(awaited: Awaited): Awaited {
+  const { group, kind, namespace, name } = awaited.id;
+  return { ...awaited, id: { group, kind, namespace, name } };
+}
+
+async function lookAtAll(
+  engine: Engine,
+  pass: Pass,
+  { stage, access, awaited }: { readonly stage: Stage; readonly access: Access; readonly awaited: readonly Awaited[] },
+  signal: AbortSignal,
+): Promise<{ readonly looked: readonly Judged[]; readonly expressions: Parameters<typeof verdict>[1] }> {
   const looked = await Promise.all(
     awaited.map(async (each) => ({ each, seen: await look(engine, pass, { access, awaited: each }, signal) })),
   );
@@ -44,12 +94,7 @@ export async function readReadiness(engine: Engine, pass: Pass, key: ReadinessKe
     queue: pass.key.namespace,
     signal,
   });
-  const readiness = verdict(looked, expressions);
-  if (readiness.kind === "ready") return { kind: "readiness", readiness };
-  const troubled = looked.filter(({ each, seen }) => each.waitFor && seen.readiness.status !== "Current");
-  const { causes, workloads } = await explain(engine, pass, { spec, stage, access, troubled }, signal);
-  known.explained = workloads;
-  return { kind: "readiness", readiness: verdict(looked, expressions, causes) };
+  return { looked, expressions };
 }
 
 const unexplained: Causes = new Map();
