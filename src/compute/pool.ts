@@ -18,6 +18,11 @@ export interface RunOptions {
   readonly queue: string;
   /** Needs much memory: one such job runs at a time. */
   readonly exclusive?: boolean;
+  /**
+   * Nobody waits for it: it starts when no other job wants the worker, one at a time, and gives way to one that does,
+   * failing as `Overloaded`.
+   */
+  readonly background?: boolean;
   readonly transfer?: readonly Transferable[];
 }
 
@@ -93,6 +98,7 @@ class WorkerPool implements ComputePool {
   /** In the order in which queues have their turn. */
   readonly #waiting = new Map<string, Task[]>();
   #waitingCount = 0;
+  readonly #background: Task[] = [];
   #lastId = 0;
   #closed = false;
 
@@ -106,12 +112,17 @@ class WorkerPool implements ComputePool {
   run(job: string, input: unknown, options: RunOptions): Promise<unknown> {
     if (this.#closed) return Promise.reject(new Shutdown("the compute pool is closed"));
     if (options.signal.aborted) return Promise.reject(abortReason(options.signal));
-    if (this.#waitingCount >= mostWaiting)
+    if (this.#waitingCount + this.#background.length >= mostWaiting)
       return Promise.reject(new ComputeError("Overloaded", `Cannot run job "${job}": ${mostWaiting} are waiting`));
     return new Promise((resolve, reject) => {
       const onAbort = (): void => this.#abort(task);
       const task: Task = { job, input, options, resolve, reject, onAbort };
       options.signal.addEventListener("abort", onAbort, { once: true });
+      if (options.background === true) {
+        this.#background.push(task);
+        this.#dispatch();
+        return;
+      }
       const queue = this.#waiting.get(options.queue);
       if (queue === undefined) this.#waiting.set(options.queue, [task]);
       else queue.push(task);
@@ -122,7 +133,7 @@ class WorkerPool implements ComputePool {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
-    const waiting = [...this.#waiting.values()].flat();
+    const waiting = [...[...this.#waiting.values()].flat(), ...this.#background.splice(0)];
     this.#waiting.clear();
     this.#waitingCount = 0;
     for (const task of waiting) this.#settle(task, () => task.reject(new Shutdown("the compute pool is closed")));
@@ -133,10 +144,31 @@ class WorkerPool implements ComputePool {
     for (;;) {
       if (this.#closed) return;
       const idle = this.#idle();
-      if (idle === undefined && this.#slots.size >= this.#size) return;
-      const task = this.#next();
-      if (task === undefined) return;
+      const isFull = idle === undefined && this.#slots.size >= this.#size;
+      const task = isFull ? undefined : (this.#next() ?? this.#nextInBackground());
+      if (task === undefined) {
+        if (this.#waitingCount > 0) this.#makeWay();
+        return;
+      }
       this.#start(idle ?? this.#spawn(), task);
+    }
+  }
+
+  /** Whatever waits goes first, also for the memory an exclusive job of the background has. */
+  #nextInBackground(): Task | undefined {
+    if (this.#waitingCount > 0) return undefined;
+    const running = [...this.#slots].flatMap((slot) => slot.running?.task.options ?? []);
+    if (running.some(({ background }) => background === true)) return undefined;
+    const blocked = running.some(({ exclusive }) => exclusive === true);
+    if (blocked && this.#background[0]?.options.exclusive === true) return undefined;
+    return this.#background.shift();
+  }
+
+  #makeWay(): void {
+    for (const slot of this.#slots) {
+      const task = slot.running?.task;
+      if (task?.options.background !== true) continue;
+      void this.#end(slot, new ComputeError("Overloaded", `Job "${task.job}" gave way to others`));
     }
   }
 
@@ -232,6 +264,12 @@ class WorkerPool implements ComputePool {
   #abort(task: Task): void {
     const reason = abortReason(task.options.signal);
     for (const slot of this.#slots) if (slot.running?.task === task) return void this.#end(slot, reason);
+    const later = this.#background.indexOf(task);
+    if (later >= 0) {
+      this.#background.splice(later, 1);
+      this.#settle(task, () => task.reject(reason));
+      return;
+    }
     const { queue: name } = task.options;
     const queue = this.#waiting.get(name) ?? [];
     const index = queue.indexOf(task);

@@ -112,6 +112,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
     options.engine().observer.release(key);
     options.engine().metrics.release(key);
     options.engine().podCauses.follow(key, []);
+    options.engine().aheads.abandon(key);
     sessions.delete(name);
     snapshots.delete(name);
     troubles.delete(name);

@@ -21,6 +21,7 @@ import { followWakes, resumeWatches } from "./follow.ts";
 import { statusOf, type StageSetKey } from "./journal.ts";
 import { StartOver, type Pass } from "./pass.ts";
 import { describeRecordFailure } from "./record-failure.ts";
+import { renderAhead } from "./render-ahead.ts";
 import { announceDeferral, announceReady, createPassReport, sayIgnoredAnnotations } from "./report.ts";
 import type { Session } from "./session.ts";
 
@@ -78,7 +79,9 @@ export async function runPass(engine: Engine, request: PassRequest): Promise<Pas
     };
     sayIgnoredAnnotations(pass.snapshot, pass.report);
     try {
-      return await drive(engine, pass, request);
+      const end = await drive(engine, pass, request);
+      if (end.kind === "parked") lookAhead(engine, pass);
+      return end;
     } catch (error) {
       // What was done is told, however the pass ends.
       pass.report.flush(engine, pass);
@@ -161,6 +164,12 @@ function hasMoved(object: KubeObject, snapshot: Snapshot): boolean {
     (object.metadata.generation ?? 0) !== snapshot.generation ||
     (object.metadata.deletionTimestamp !== undefined) !== (snapshot.deletedAt !== undefined)
   );
+}
+
+/** A source has something new to offer while the run waits. */
+function lookAhead(engine: Engine, pass: Pass): void {
+  const { run } = pass.session.memory;
+  if (run !== undefined && pass.causes.has("source")) renderAhead(engine, pass, run.pins);
 }
 
 async function readFacts(engine: Engine, pass: Pass, keys: readonly FactKey[], signal: AbortSignal): Promise<void> {

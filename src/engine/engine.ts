@@ -8,6 +8,7 @@ import type { AccessProvider } from "../identity/access.ts";
 import type { DependencyView } from "../domain/dependencies.ts";
 import type { EngineOptions } from "../domain/pass/state.ts";
 import type { ForcedDrop } from "../domain/pass/step.ts";
+import type { AheadRenders } from "./ahead.ts";
 import type { Cel } from "./facts/cel.ts";
 import type { RenderCache } from "./facts/render-cache.ts";
 import type { Journal, StageSetKey } from "./journal.ts";
@@ -58,6 +59,9 @@ export interface Engine {
   readonly observer: Observer;
   readonly metrics: MetricReadings;
   readonly podCauses: PodCauses;
+  readonly aheads: AheadRenders;
+  /** Passes wait for a place. */
+  readonly isBusy: () => boolean;
   readonly reports: Reports;
   /** StageSets of any namespace, for `dependsOn`: undefined when there is none or it cannot be read. */
   readonly dependency: (key: StageSetKey, o: { readonly signal: AbortSignal }) => Promise<DependencyView | undefined>;

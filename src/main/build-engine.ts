@@ -7,6 +7,7 @@ import { createComputePool } from "../compute/pool.ts";
 import type { AccountUsage } from "../controller/account-usage.ts";
 import type { StageSetController } from "../controller/stage-set-controller.ts";
 import type { Cause } from "../domain/pass/state.ts";
+import { createAheadRenders } from "../engine/ahead.ts";
 import type { Engine } from "../engine/engine.ts";
 import { hostAllowance } from "../domain/formats/host-glob.ts";
 import type { Cel } from "../engine/facts/cel.ts";
@@ -119,6 +120,8 @@ export async function buildEngine(
     observer,
     metrics: metricReadings,
     podCauses,
+    aheads: stack.use(createAheadRenders({ clock })),
+    isBusy: () => controller.queue.depth > 0,
     reports: parts.reports,
     dependency: (key, o) => readDependency({ client: access.controller.client, stageSets, config }, key, o),
     sharers: (namespace, name) => accounts.count(namespace, name),

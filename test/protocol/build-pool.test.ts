@@ -113,3 +113,51 @@ describe("the compute pool", () => {
     await expect(pool.run("echo", 3, options())).rejects.toMatchObject({ name: "Shutdown" });
   });
 });
+
+describe("jobs in the background", () => {
+  const background = (more: Partial<RunOptions> = {}): RunOptions => options({ background: true, ...more });
+
+  test("run one at a time beside others", async () => {
+    const pool = start(2);
+    const stop = new AbortController();
+    const first = pool.run("hang", undefined, background({ signal: stop.signal }));
+    const second = pool.run("echo", "second", background());
+    expect(await pool.run("echo", "beside", options())).toBe("beside");
+    stop.abort(new Error("enough"));
+    await expect(first).rejects.toThrow("enough");
+    expect(await second).toBe("second");
+  });
+
+  test("wait while others do, and give way when others come", async () => {
+    const pool = start(1);
+    const order: unknown[] = [];
+    const run = (input: string, o: RunOptions): Promise<unknown> =>
+      pool.run("echo", input, o).then((output) => order.push(output));
+    await Promise.all([run("a", options()), run("late", background()), run("b", options()), run("c", options())]);
+    expect(order).toEqual(["a", "b", "c", "late"]);
+    const given = pool.run("loop", undefined, background());
+    const wanted = pool.run("echo", 1, options());
+    await expect(given).rejects.toMatchObject({ name: "ComputeError", reason: "Overloaded" });
+    expect(await wanted).toBe(1);
+  });
+
+  test("give the memory back that an exclusive job needs", async () => {
+    const pool = start(2);
+    const given = pool.run("hang", undefined, background({ exclusive: true }));
+    const wanted = pool.run("echo", 1, options({ exclusive: true }));
+    await expect(given).rejects.toMatchObject({ reason: "Overloaded" });
+    expect(await wanted).toBe(1);
+  });
+
+  test("end when they are not wanted any more", async () => {
+    const pool = start(1);
+    const [one, two] = [new AbortController(), new AbortController()];
+    const running = pool.run("loop", undefined, background({ signal: one.signal }));
+    const waiting = pool.run("echo", 1, background({ signal: two.signal }));
+    two.abort(new Error("two"));
+    await expect(waiting).rejects.toThrow("two");
+    one.abort(new Error("one"));
+    await expect(running).rejects.toThrow("one");
+    expect(await pool.run("echo", 2, background())).toBe(2);
+  });
+});

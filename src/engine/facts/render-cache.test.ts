@@ -38,3 +38,19 @@ test("a failed build is not kept", async () => {
   await expect(cache.get("a", () => Promise.reject(new Error("no")))).rejects.toThrow("no");
   await expect(cache.get("a", () => Promise.resolve(built(1)))).resolves.toBeDefined();
 });
+
+test("what is built ahead is kept for those who come later, and nobody waits for it", async () => {
+  const cache = createRenderCache({ maxBytes: 10_000 });
+  const slow = Promise.withResolvers<Built>();
+  const ahead = cache.getAhead("a", () => slow.promise);
+  const own = built(1);
+  expect(await cache.get("a", () => Promise.resolve(own))).toBe(own);
+  slow.resolve(built(2));
+  await ahead;
+  expect(cache.peek("a")).toBe(own);
+  await cache.getAhead("b", () => Promise.resolve(built(3)));
+  expect(cache.peek("b")).toBeDefined();
+  await cache.getAhead("b", () => Promise.reject(new Error("it is kept")));
+  await cache.getAhead("c", () => Promise.resolve(built(3, true)));
+  expect(cache.peek("c")).toBeUndefined();
+});

@@ -6,6 +6,8 @@ import type { Built } from "../../build/build-stage.ts";
  */
 export interface RenderCache {
   get(key: string, build: () => Promise<Built>): Promise<Built>;
+  /** Builds for later. Nobody else waits for such a build: who asks meanwhile makes one of its own. */
+  getAhead(key: string, build: () => Promise<Built>): Promise<Built>;
   /** What is kept. */
   peek(key: string): Built | undefined;
 }
@@ -34,6 +36,13 @@ export function createRenderCache(options: { readonly maxBytes: number }): Rende
   };
   return {
     peek,
+    async getAhead(key, build) {
+      const known = peek(key) ?? (await building.get(key));
+      if (known !== undefined) return known;
+      const built = await build();
+      if (!kept.has(key) && !built.unscoped) keep(key, built);
+      return built;
+    },
     async get(key, build) {
       const hit = peek(key);
       if (hit !== undefined) return hit;

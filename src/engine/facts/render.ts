@@ -57,6 +57,8 @@ async function renderStage(
   );
   if (opened.kind !== "open") return opened;
   await using artifact = opened.artifact;
+  // What was begun ahead of it comes too late.
+  engine.aheads.abandon(pass.key);
   if (early.kind !== "variables") return early;
   const built = { stage, spec, artifact, variables: early };
   return await inPhase(
