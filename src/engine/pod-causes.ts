@@ -45,9 +45,9 @@ const freshMs = 2_000;
 /** An explanation that takes longer comes too late for whoever asks, ms. */
 const longestLookMs = 2_000;
 /** Most workloads are ready before they have to be explained. */
-const firstLookMs = 8_000;
-/** Then after half of the time waited so far, within these bounds. */
-const soonestMs = 4_000;
+const firstLookMs = 10_000;
+/** Then after as long as it has waited so far, within these bounds: one that takes a minute costs three looks. */
+const soonestMs = 5_000;
 const latestMs = 60_000;
 /** Pods of one workload that are looked at: they seldom fail for different causes. */
 const mostPods = 50;
@@ -131,7 +131,7 @@ export function createPodCauses(options: {
     return reading;
   };
   const dueAt = ({ readAt, since }: Known): number =>
-    readAt === undefined ? since + firstLookMs : readAt + Math.min(latestMs, Math.max(soonestMs, (readAt - since) / 2));
+    readAt === undefined ? since + firstLookMs : readAt + Math.min(latestMs, Math.max(soonestMs, readAt - since));
 
   const schedule = (state: KeyState): void => {
     state.timer?.[Symbol.dispose]();

@@ -44,7 +44,7 @@ const publish = (name: string, word: string) =>
   scene.publish(name, {
     "first/a.yaml": configMap(`${name}-1`, { word }),
     // A build of its own in the worker: what is small and plain is built in passing.
-    "second/kustomization.yaml": "resources: [a.yaml]\nnameSuffix: -2\n",
+    "second/kustomization.yaml": "resources: [a.yaml]\nnameSuffix: '-2'\n",
     "second/a.yaml": configMap(name, { word }),
   });
 const untilAt = (name: string, revision: string) =>

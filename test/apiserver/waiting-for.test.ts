@@ -192,7 +192,7 @@ describe.concurrent("why it waits", () => {
       expect(uri).toMatch(/labelSelector=app%3D[a-z0-9-]+(%2Cpod-template-hash%3D[a-z0-9]+)?&limit=50$/);
     }
     // Longer than until a second look, had the first one not been refused.
-    await new Promise((resolve) => setTimeout(resolve, 10_000));
+    await new Promise((resolve) => setTimeout(resolve, 15_000));
     expect(await reads(username)).toHaveLength(1);
     expect(stageStatus(await scene.get("blind"), "only")).toMatchObject({ phase: "Verifying" });
   });
