@@ -268,7 +268,7 @@ function startRun(state: PassState, plan: Plan): Step | undefined {
     kind: "record",
     write: { kind: "status", status: next },
     remember: {
-      run: { generation: state.snapshot.generation, pins: plan.pins, turn: 0, begun: false },
+      run: { generation: state.snapshot.generation, pins: plan.pins, turn: 0, begun: false, news: false },
       verifyStarted: new Map(),
       standstills: new Map(),
       waveStarted: new Map(),

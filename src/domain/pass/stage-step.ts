@@ -513,11 +513,17 @@ function supersede(
 ): Step | undefined {
   const { run } = plan;
   if (run === undefined || !isUnproductive(readiness.objects, standstill, state.elapsed)) return undefined;
+  if (!hasNews(state, run)) return undefined;
   const key = { kind: "pins" } as const;
   const fact = factOf(state, key);
   if (fact === undefined) return { kind: "need", facts: [key] };
   if (fact.kind !== "pins" || !sourcesMoved(state, run.pins)) return undefined;
   return end({ ready: undefined, next: { afterMs: 0, jitter: 0 }, remember: { run: undefined } });
+}
+
+/** Nobody needs to be asked while no source has told of a change: thousands of stages may wait for long. */
+function hasNews(state: PassState, run: PassState["memory"]["run"]): boolean {
+  return run !== undefined && (run.news || state.causes.has("source"));
 }
 
 /** `waitingFor` is written with the phase, then brought up to date now and then, if it says something else. */
@@ -590,7 +596,9 @@ function describeWaiting(waiting: readonly Waiting[]): string {
 function runMemory({ state, plan, goal }: Turn, over: "goes on" | "is over" = "goes on"): PassState["memory"]["run"] {
   const begun = over === "goes on";
   const turn = begun ? goal.index : goal.index + 1;
-  return { generation: state.snapshot.generation, pins: plan.pins, turn, begun };
+  // What was read in this pass is no news any more.
+  const news = factOf(state, { kind: "pins" }) === undefined && hasNews(state, plan.run);
+  return { generation: state.snapshot.generation, pins: plan.pins, turn, begun, news };
 }
 
 function record(

@@ -284,6 +284,8 @@ export interface RunMemory {
   readonly turn: number;
   /** Its turn has begun: what it is rendered from was read in it. */
   readonly begun: boolean;
+  /** A source told of a change since the pins of sources were last read. */
+  readonly news: boolean;
 }
 
 export const emptyMemory: Memory = {
