@@ -147,7 +147,7 @@ class WorkerPool implements ComputePool {
       const isFull = idle === undefined && this.#slots.size >= this.#size;
       const task = isFull ? undefined : (this.#next() ?? this.#nextInBackground());
       if (task === undefined) {
-        if (this.#waitingCount > 0) this.#makeWay();
+        if (this.#waitingCount > 0) this.#makeWay(isFull ? "a worker" : "memory");
         return;
       }
       this.#start(idle ?? this.#spawn(), task);
@@ -164,10 +164,10 @@ class WorkerPool implements ComputePool {
     return this.#background.shift();
   }
 
-  #makeWay(): void {
+  #makeWay(wanted: "a worker" | "memory"): void {
     for (const slot of this.#slots) {
       const task = slot.running?.task;
-      if (task?.options.background !== true) continue;
+      if (task?.options.background !== true || (wanted === "memory" && task.options.exclusive !== true)) continue;
       void this.#end(slot, new ComputeError("Overloaded", `Job "${task.job}" gave way to others`));
     }
   }
