@@ -37,8 +37,11 @@ describe("a spec that asks for more than this build has", () => {
 
   test.each([
     ["acting", { actions: withAction }, "spec.stages[0].actions.pre[0]"],
-    ["analysing", { promotion: { soak: "1m", analysis: { checks: [check] } } }, "spec.stages[0].promotion.analysis"],
-    ["hurrying", { promotion: { soak: "1m", fastTrack: { source, max: "1" } } }, "spec.stages[0].promotion.fastTrack"],
+    [
+      "undoing",
+      { promotion: { analysis: { checks: [check], onFailure: "Rollback" } } },
+      "spec.stages[0].promotion.analysis.onFailure",
+    ],
     [
       "reverting",
       { promotion: { restartGate: { checks: [{ name: "r", selector, onFailure: "Rollback" }] } } },

@@ -48,8 +48,7 @@ function* missingFeatures(spec: StageSetSpec): Generator<string> {
 }
 
 function* missingInGate(path: string, promotion: Promotion): Generator<string> {
-  for (const member of ["analysis", "fastTrack"] as const)
-    if (promotion[member] !== undefined) yield `${path}.${member}`;
+  if (promotion.analysis?.onFailure === "Rollback") yield `${path}.analysis.onFailure`;
   for (const member of ["restartGate", "eventGate"] as const) {
     const gate = promotion[member];
     if (gate?.onFailure === "Rollback") yield `${path}.${member}.onFailure`;

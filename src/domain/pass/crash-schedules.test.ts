@@ -142,6 +142,8 @@ class World {
         return { kind: "readiness", readiness: { kind: "ready" } };
       case "health":
         return { kind: "health", readiness: { kind: "ready" } };
+      case "gateMetrics":
+        return { kind: "gateMetrics", metrics: { analysis: undefined, fastTrack: undefined } };
       case "pods":
         return { kind: "pods", readings: undefined };
       case "recovery": {

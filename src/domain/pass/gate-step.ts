@@ -1,9 +1,10 @@
-import type { Stage, StageStatus } from "../../api/stage-set.ts";
+import type { Stage, StageSetSpec } from "../../api/stage-set.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import type { Failure } from "../failure.ts";
 import { heldGate } from "../holds/promotion-gate.ts";
 import { identityOf, sameIdentity, type ArtifactIdentity } from "../pins.ts";
 import { boundTo } from "../promotion/bound.ts";
+import { fastTrackTimes, nextAnalysisAt, type GateMetrics } from "../promotion/analysis.ts";
 import { judgeGate } from "../promotion/gate.ts";
 import { isPromoted } from "../promotion/passed.ts";
 import { readsPods } from "../promotion/pod-checks.ts";
@@ -34,30 +35,43 @@ export function gateStep(state: PassState, plan: Plan, goal: StageGoal): Step | 
   if (isPromoted(status, stage, goal.identity)) return judged;
   const keys: readonly FactKey[] = [
     { kind: "readiness", stage: goal.stage, identity: goal.identity },
-    ...podsKey(stage, entry),
+    ...readingKeys(state, plan.spec, stage),
   ];
   const missing = unread(state, keys);
   if (missing.length > 0) return { kind: "need", facts: missing };
-  const [readiness, pods] = keys.map((key) => factOf(state, key));
+  const [readiness, ...read] = keys.map((key) => factOf(state, key));
+  const denied = read.find((fact) => fact?.kind === "failed");
   const ready = readiness?.kind === "readiness" && readiness.readiness.kind === "ready";
-  const next = judgeNow(state, { stage, identity: goal.identity, ready, pods });
+  const next = judgeNow(state, { spec: plan.spec, stage, identity: goal.identity, ready, read });
   if (!deepEqual(next, entry?.promotionState)) return recordGate(state, plan, { stage, next });
-  return pods?.kind === "failed" ? { kind: "passed", denied: pods.failure } : judged;
+  return denied?.kind === "failed" ? { kind: "passed", denied: denied.failure } : judged;
 }
 
-/** What the checks of pods are judged by, if there are any. */
-function podsKey(stage: Stage, entry: StageStatus | undefined): readonly FactKey[] {
-  if (stage.promotion === undefined || !readsPods(stage.promotion)) return [];
-  return [{ kind: "pods", stage: stage.name, since: entry?.promotionState?.windowStart }];
+/** What the checks of the gate are judged by: pods, and metrics as far as they are due. */
+function readingKeys(state: PassState, spec: StageSetSpec, { name, promotion }: Stage): readonly FactKey[] {
+  if (promotion === undefined) return [];
+  const gate = stageEntry(state.stored.status, name)?.promotionState;
+  const retry = retryMs(spec, state.options.defaultIntervalMs);
+  const analysisAt = nextAnalysisAt(promotion, { state: gate, retryMs: retry });
+  const analysis = analysisAt !== undefined && state.now >= analysisAt;
+  const fastTrackFrom = gate?.phase === "Soaking" ? fastTrackTimes(promotion, gate)?.from : undefined;
+  const fastTrack = fastTrackFrom !== undefined && state.now >= fastTrackFrom;
+  return [
+    ...(readsPods(promotion) ? [{ kind: "pods", stage: name, since: gate?.windowStart } as const] : []),
+    ...(analysis || fastTrack ? [{ kind: "gateMetrics", stage: name, analysis, fastTrack } as const] : []),
+  ];
 }
+
+const unasked: GateMetrics = { analysis: undefined, fastTrack: undefined };
 
 function judgeNow(
-  { stored, now }: PassState,
+  { stored, now, options }: PassState,
   gate: {
     readonly stage: Stage;
     readonly identity: ArtifactIdentity;
     readonly ready: boolean;
-    readonly pods: Fact | undefined;
+    readonly spec: StageSetSpec;
+    readonly read: readonly (Fact | undefined)[];
   },
 ): PromotionState {
   const { stage, identity, ready } = gate;
@@ -65,8 +79,10 @@ function judgeNow(
   const { promotion = {} } = stage;
   const pending = entry?.pendingPromotion;
   const token = pending !== undefined && sameIdentity(boundTo(pending), identity);
-  const pods = gate.pods?.kind === "pods" ? gate.pods.readings : undefined;
-  return judgeGate({ promotion, state: entry?.promotionState, token, ready, pods, now });
+  const pods = gate.read.flatMap((fact) => (fact?.kind === "pods" ? [fact.readings] : []))[0];
+  const metrics = gate.read.flatMap((fact) => (fact?.kind === "gateMetrics" ? [fact.metrics] : []))[0] ?? unasked;
+  const retry = retryMs(gate.spec, options.defaultIntervalMs);
+  return judgeGate({ promotion, state: entry?.promotionState, token, ready, pods, metrics, now, retryMs: retry });
 }
 
 /** The state of the gate; a token that opened it is used up by the same write (spec 40 §5). */
@@ -103,13 +119,16 @@ export function tickStep(state: PassState): Step | undefined {
   if (tick === undefined) return undefined;
   const { spec, gate, stage, identity } = tick;
   const entry = stageEntry(state.stored.status, stage.name);
-  const keys: readonly FactKey[] = [{ kind: "health", stage: stage.name, identity }, ...podsKey(stage, entry)];
+  const keys: readonly FactKey[] = [
+    { kind: "health", stage: stage.name, identity },
+    ...readingKeys(state, spec, stage),
+  ];
   const missing = unread(state, keys);
   if (missing.length > 0) return { kind: "need", facts: missing };
-  const [health, pods] = keys.map((key) => factOf(state, key));
+  const [health, ...read] = keys.map((key) => factOf(state, key));
   if (health?.kind !== "health" || !isExpected(state, stage.name, health.readiness)) return undefined;
-  if (pods?.kind === "failed") return undefined;
-  const next = judgeNow(state, { stage, identity, ready: health.readiness?.kind === "ready", pods });
+  if (read.some((fact) => fact?.kind === "failed")) return undefined;
+  const next = judgeNow(state, { spec, stage, identity, ready: health.readiness?.kind === "ready", read });
   if (!deepEqual(next, entry?.promotionState)) return undefined;
   const lookMs = Math.max(
     1_000,
@@ -124,7 +143,7 @@ function isExpected({ memory }: PassState, stage: string, readiness: ReadinessFa
   return readiness?.kind === (memory.notReadySince.has(stage) ? "waiting" : "ready");
 }
 
-const tickFacts: ReadonlySet<Fact["kind"]> = new Set(["health", "pods", "failed"]);
+const tickFacts: ReadonlySet<Fact["kind"]> = new Set(["health", "pods", "gateMetrics", "failed"]);
 
 function dueTick(state: PassState) {
   const { memory, snapshot, stored, causes, elapsed, facts } = state;
@@ -132,7 +151,7 @@ function dueTick(state: PassState) {
   const { spec, generation } = snapshot;
   if (tick === undefined || spec === undefined || elapsed >= tick.fullAt || tick.generation !== generation)
     return undefined;
-  if ([...causes].some((cause) => cause !== "time")) return undefined;
+  if ([...causes].some((cause) => cause !== "time" && cause !== "metric")) return undefined;
   // Else a full pass has begun.
   if ([...facts.values()].some((fact) => !tickFacts.has(fact.kind))) return undefined;
   const { status } = stored;

@@ -2,6 +2,7 @@ import type { ReadyReason } from "../../api/reasons.ts";
 import type { StageSet, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import type { Failure } from "../failure.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
+import type { GateMetrics } from "../promotion/analysis.ts";
 import type { PodReadings } from "../promotion/pod-checks.ts";
 import type { PodCause } from "../readiness/pod-cause.ts";
 import type { RenderedObject } from "../rendered.ts";
@@ -95,6 +96,8 @@ export type FactKey =
   | { readonly kind: "health"; readonly stage: string; readonly identity: ArtifactIdentity }
   /** What the restart and event checks of a gate count; events that were last seen before `since` do not (RFC 3339). */
   | { readonly kind: "pods"; readonly stage: string; readonly since: string | undefined }
+  /** What the metric sources of a gate say: those of its analysis, of its fast track, or of both. */
+  | { readonly kind: "gateMetrics"; readonly stage: string; readonly analysis: boolean; readonly fastTrack: boolean }
   | { readonly kind: "recovery"; readonly stages: readonly string[] }
   /** Whether the StageSet's own namespace is being deleted. */
   | { readonly kind: "namespace" };
@@ -108,6 +111,8 @@ export function factName(key: FactKey): string {
     case "readiness":
     case "health":
       return `${key.kind} ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
+    case "gateMetrics":
+      return `gateMetrics ${key.stage} ${key.analysis} ${key.fastTrack}`;
     case "pods":
       return `pods ${key.stage} ${key.since ?? ""}`;
     case "preflight":
@@ -180,6 +185,7 @@ export type Fact =
   | { readonly kind: "health"; readonly readiness: ReadinessFact | undefined }
   /** Undefined: they cannot be read right now, which is not for want of rights. */
   | { readonly kind: "pods"; readonly readings: PodReadings | undefined }
+  | { readonly kind: "gateMetrics"; readonly metrics: GateMetrics }
   | {
       readonly kind: "recovery";
       /** What carries our labels in the target, by stage. */

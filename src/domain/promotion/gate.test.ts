@@ -19,6 +19,8 @@ const judge = (
     token: o.token ?? false,
     ready: o.ready ?? true,
     pods: o.pods,
+    metrics: { analysis: undefined, fastTrack: undefined },
+    retryMs: 10 * minute,
     now: start + (o.after ?? 0),
   });
 

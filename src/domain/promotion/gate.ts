@@ -1,3 +1,4 @@
+import { isAnalysisOver, isAnalyzing, isFastTracked, withAnalysis, type GateMetrics } from "./analysis.ts";
 import { baselineOf, eventBreach, readsPods, restartBreach, withFirstCounts, type PodReadings } from "./pod-checks.ts";
 import { isSoaking, withSoakClock, type Promotion, type PromotionState } from "./soak.ts";
 
@@ -12,8 +13,11 @@ export interface GateInput {
   readonly ready: boolean;
   /** Undefined: they cannot be read now, or the gate has no check of pods. */
   readonly pods: PodReadings | undefined;
+  readonly metrics: GateMetrics;
   /** Epoch ms. */
   readonly now: number;
+  /** R of spec 10 §6. */
+  readonly retryMs: number;
 }
 
 /** Where the gate stands now: it lets the next stage begin when the phase is `Promoted` (decision table of spec 40 §5). */
@@ -21,7 +25,9 @@ export function judgeGate(input: GateInput): PromotionState {
   const { promotion, pods, now } = input;
   const before = input.state ?? {};
   if (before.phase === "Promoted") return before;
-  const timed = withSoakClock(promotion, { state: before, ready: input.ready, now });
+  const clocked = withSoakClock(promotion, { state: before, ready: input.ready, now });
+  const { analysis, fastTrack } = input.metrics;
+  const timed = withAnalysis(promotion, { state: clocked, answers: analysis, now, retryMs: input.retryMs });
   const state = pods === undefined ? timed : withFirstCounts(promotion, { state: timed, readings: pods, now });
   if (input.token) return promoted(input, state);
   // Unreadable pods neither advance nor block the stage.
@@ -33,7 +39,10 @@ export function judgeGate(input: GateInput): PromotionState {
   const events = pods && eventBreach(promotion, pods);
   if (events !== undefined)
     return { ...rest, phase: "Blocked", eventCheck: events.check, observedEvents: events.observed };
-  if (isSoaking(promotion, state, now)) return { ...rest, phase: "Soaking" };
+  if (isAnalysisOver(promotion, state)) return { ...rest, phase: "Blocked" };
+  const soaking = isSoaking(promotion, state, now) && !isFastTracked(promotion, { state, answer: fastTrack, now });
+  if (soaking) return { ...rest, phase: "Soaking" };
+  if (isAnalyzing(promotion, state)) return { ...rest, phase: "Analyzing" };
   if (promotion.requireManualPromotion === true) return { ...rest, phase: "AwaitingManual" };
   // A block is never kept: it is derived anew each time.
   const kept = state.phase === "Blocked" ? "Soaking" : state.phase;

@@ -12,6 +12,8 @@ const eventGate: Promotion = {
   eventGate: { checks: [{ name: "warnings", selector, reasons: ["BackOff"], maxEvents: 5 }] },
 };
 
+const metrics = { analysis: undefined, fastTrack: undefined };
+
 const pod = (uid: string, restarts: number, ageMs = hour): PodRestarts => ({ uid, restarts, createdAt: now - ageMs });
 const counts = (...pods: readonly PodRestarts[]): PodReadings => ({
   restarts: new Map([["web", pods]]),
@@ -23,7 +25,8 @@ const judge = (
   state: PromotionState | undefined,
   pods: PodReadings | undefined,
   o: { readonly token?: boolean; readonly ready?: boolean } = {},
-): PromotionState => judgeGate({ promotion, state, pods, token: o.token ?? false, ready: o.ready ?? true, now });
+): PromotionState =>
+  judgeGate({ promotion, state, pods, metrics, retryMs: hour, token: o.token ?? false, ready: o.ready ?? true, now });
 /** As the last promotion left it. */
 const since = (...pods: readonly PodRestarts[]): PromotionState => {
   const { restartBaseline = [] } = judge(restartGate, undefined, counts(...pods));

@@ -58,6 +58,6 @@ function isSoaked({ phase }: PromotionState): boolean {
 }
 
 /** As status spells an instant, never an earlier one: a wait is not shortened by its precision (spec 40). */
-function roundedUp(epochMs: number): string {
+export function roundedUp(epochMs: number): string {
   return timestamp(Math.ceil(epochMs / 1_000) * 1_000);
 }

@@ -10,6 +10,7 @@ import { readConnection } from "./connection.ts";
 import { readDependencies } from "./dependencies.ts";
 import { checkExpressions } from "./expressions.ts";
 import { readPins } from "./pins.ts";
+import { readGateMetrics } from "./gate-metrics.ts";
 import { readPods } from "./pods.ts";
 import { readPreflight } from "./preflight.ts";
 import { readHealth, readReadiness } from "./readiness.ts";
@@ -44,6 +45,8 @@ export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal:
       });
     case "health":
       return readHealth(engine, pass, key, signal);
+    case "gateMetrics":
+      return readGateMetrics(engine, pass, key);
     case "pods":
       return readPods(engine, pass, key, signal);
     case "recovery":
