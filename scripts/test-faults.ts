@@ -1,8 +1,11 @@
 /**
- * The fault tests (test/faults). `npm run test:faults` runs what `npm test` runs of them. Long form, in slices whose
- * figures add up: `-- --minutes M [--seed S] [--resume FILE] [--at-once N]`; a failing plan
- * alone: `-- --plan FILE`; changes of the leader: `-- --takeovers N`; StageSets with random specs: `-- --specs N`; releases
- * edited at random, from seed S on: `-- --releases N [--edits M]`.
+ * The fault tests (test/faults). `npm run test:faults` runs what `npm test` runs of them. Long forms:
+ * - `-- --minutes M [--only kills|stale|answers|schedules] [--at-once N]`: a campaign; a failing plan alone: `-- --plan FILE`
+ * - `-- --takeovers N`: changes of the leader
+ * - `-- --specs N`: StageSets with random specs
+ * - `-- --releases N [--edits M]`: releases edited at random, from the seed on
+ * - `-- --soak M`: one program for that many minutes, and what it holds on to
+ * Each takes `--seed S`, and `--resume FILE`, which makes slices that go on where the last one ended and whose figures add up.
  */
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
@@ -21,10 +24,12 @@ async function main(): Promise<number> {
       minutes: { type: "string" },
       takeovers: { type: "string" },
       specs: { type: "string" },
+      soak: { type: "string" },
       releases: { type: "string" },
       edits: { type: "string" },
       seed: { type: "string", default: "1" },
       resume: { type: "string" },
+      only: { type: "string" },
       plan: { type: "string" },
       "at-once": { type: "string", default: "3" },
     },
@@ -37,9 +42,11 @@ async function main(): Promise<number> {
     STAGESET_FAULT_SEED: values.seed,
     STAGESET_FAULT_RESUME: values.resume === undefined ? undefined : resolve(values.resume),
     STAGESET_FAULT_PLAN: values.plan === undefined ? undefined : resolve(values.plan),
+    STAGESET_FAULT_ONLY: values.only,
     STAGESET_FAULT_RUNS: values["at-once"],
     STAGESET_FAULT_TAKEOVERS: values.takeovers,
     STAGESET_FAULT_SPECS: values.specs,
+    STAGESET_FAULT_SOAK: values.soak,
     STAGESET_FAULT_RELEASES: values.releases,
     STAGESET_FAULT_EDITS: values.edits,
   };
@@ -47,6 +54,7 @@ async function main(): Promise<number> {
   const isWhole = values.minutes === undefined && values.plan === undefined;
   if (values.takeovers !== undefined) return runVitest(["test/faults/leaders.test.ts", "-t", "many takeovers"], env);
   if (values.specs !== undefined) return runVitest(["test/faults/fuzz.test.ts"], env);
+  if (values.soak !== undefined) return runVitest(["test/faults/soak.test.ts"], env);
   if (values.releases !== undefined) return runVitest(["test/faults/releases.test.ts"], env);
   return runVitest(isWhole ? ["test/faults"] : ["test/faults/schedules.test.ts"], env);
 }

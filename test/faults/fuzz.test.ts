@@ -6,6 +6,7 @@ import { allRules, createServiceAccount, eventually, testCluster, uniqueNamespac
 import { configMap, messageOf, readyOf, stageSetRef, startTestController } from "../support/controller.ts";
 import { editedSpec } from "../support/random-spec.ts";
 import { TestApiError } from "../support/test-client.ts";
+import { loadFigures, saveFigures } from "./campaign.ts";
 
 const cluster = testCluster();
 const { admin } = cluster;
@@ -14,10 +15,13 @@ const { admin } = cluster;
 const releases = Number(process.env["STAGESET_FAULT_SPECS"] ?? 24);
 const edits = 5;
 const seed = Number(process.env["STAGESET_FAULT_SEED"] ?? 1);
+const resumeFile = process.env["STAGESET_FAULT_RESUME"];
 
 test(
   "a spec the API server takes is run or InvalidSpec, whatever came before; a good one after it ends like a good one alone",
   async () => {
+    const figures = await loadFigures(resumeFile, seed);
+    const from = seed * 1_000 + figures.specStageSets;
     const namespace = await uniqueNamespace(cluster);
     await createServiceAccount(cluster, { namespace, name: "deployer", rules: allRules });
     await using server = await startArtifactServer();
@@ -48,7 +52,7 @@ test(
         stages: [{ name: "only", path: name, sourceRef: { name: "app" } }],
       };
       const ref = stageSetRef(namespace, name);
-      const specs = fc.sample(editedSpec(good), { numRuns: edits, seed: seed * 1_000 + index });
+      const specs = fc.sample(editedSpec(good), { numRuns: edits, seed: from + index });
       let exists = false;
       for (const spec of specs) {
         try {
@@ -93,6 +97,9 @@ test(
       for (const [index, name] of queue) await play(name, index);
     };
     await Promise.all(Array.from({ length: 8 }, worker));
+    figures.specs += counts.taken;
+    figures.specStageSets += releases;
+    await saveFigures(resumeFile, figures);
     const bugs = controller.logs.filter((line) => /unexpected reason|does not end/.test(line));
     console.log(
       `${counts.taken} specs taken, ${counts.refused} refused by the API server: ${JSON.stringify([...counts.reasons])}`,
@@ -100,5 +107,5 @@ test(
     expect(bugs).toEqual([]);
     expect(counts.taken).toBeGreaterThan(releases);
   },
-  releases * 20_000 + 60_000,
+  releases * 20_000 + 300_000,
 );

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { asArray, asText, at } from "../../src/lib/json.ts";
+import { asArray, asNumber, asText, at } from "../../src/lib/json.ts";
 import type { KubeObject } from "../../src/lib/kube-object.ts";
 import { publishArtifact, type ArtifactServer } from "../support/artifacts.ts";
 import { allRules, createServiceAccount, eventually, uniqueNamespace, type TestCluster } from "../support/cluster.ts";
@@ -26,8 +26,10 @@ export interface LifeOptions {
   readonly until: (what: string, look: () => Promise<boolean>) => Promise<void>;
   /** Called with each revision before and after it is published. */
   readonly onPublish?: (revision: string, when: "before" | "after") => void;
-  /** When the release is whole: how long it must be quiet, ms; counts changes. Absent: not looked at. */
-  readonly quiet?: { readonly ms: number; readonly writes: () => number };
+  /** Default true. What two controllers at once count may be old for one pass more, so it is waited for. */
+  readonly alone?: boolean;
+  /** When the release is whole: from when on, and how long, it must be quiet. Absent: not looked at. */
+  readonly quiet?: { readonly begin: () => Promise<void>; readonly ms: number; readonly writes: () => number };
 }
 
 /** What must be equal whatever went wrong on the way: what there was after each phase. */
@@ -71,7 +73,8 @@ export async function live(options: LifeOptions): Promise<Life> {
       at(stageSet, "status", "lastAppliedRevisions", `${namespace}/app`) === look.revision &&
       stages.every((stage) => at(stageStatus(stageSet, stage), "appliedRevision") === look.revision) &&
       (await ownObjects(cluster, namespace)).length === Object.keys(look.files).length &&
-      (await recordedIds(cluster, namespace)).length === Object.keys(look.files).length
+      (await recordedIds(cluster, namespace)).length === Object.keys(look.files).length &&
+      (options.alone !== false || countedIn(stageSet) === Object.keys(look.files).length)
     );
   };
   const settle = async (phase: string): Promise<void> => {
@@ -117,6 +120,7 @@ export async function live(options: LifeOptions): Promise<Life> {
   await settle("repaired");
 
   if (options.quiet !== undefined) {
+    await options.quiet.begin();
     const before = options.quiet.writes();
     await delay(options.quiet.ms);
     const after = options.quiet.writes();
@@ -158,6 +162,12 @@ async function ownObjects(cluster: TestCluster, namespace: string): Promise<read
 
 async function shardsOf(cluster: TestCluster, namespace: string): Promise<readonly KubeObject[]> {
   return cluster.admin.list({ apiVersion: "stages.metio.wtf/v1", kind: "StageInventory", namespace });
+}
+
+/** How many objects the status says its stages have. */
+function countedIn(stageSet: KubeObject | undefined): number {
+  const counts = asArray(at(stageSet, "status", "stages")).map((entry) => asNumber(at(entry, "entriesCount")) ?? 0);
+  return counts.reduce((sum, count) => sum + count, 0);
 }
 
 /** Every recorded id, as often as it is recorded. */

@@ -1,3 +1,5 @@
+import type { EventFault } from "../support/fault-proxy.ts";
+
 /**
  * What goes wrong in one run, as data: a failing plan is a small JSON file that replays alone
  * (`npm run test:faults -- --plan FILE`).
@@ -5,6 +7,8 @@
 export interface FaultPlan {
   readonly name: string;
   readonly faults: readonly PlannedFault[];
+  /** When all is done and nothing goes wrong any more: that long nothing may be written. Default: not looked at. */
+  readonly quietMs?: number;
 }
 
 export type PlannedFault =
@@ -12,7 +16,16 @@ export type PlannedFault =
   | { readonly on: "read"; readonly number: number; readonly do: AnswerFault }
   /** The machine's wall time jumps by `ms` at this write. */
   | { readonly on: "clock"; readonly number: number; readonly ms: number }
-  | { readonly on: "event"; readonly kind: string; readonly number: number; readonly do: PlannedEventFault };
+  /** From this write on time passes that many times as fast for the controller. */
+  | { readonly on: "rate"; readonly number: number; readonly rate: number }
+  | {
+      readonly on: "event";
+      readonly kind: string;
+      readonly number: number;
+      readonly do: PlannedEventFault;
+      /** Of `freeze`: what is frozen comes when that many writes have been answered; default 1. */
+      readonly writes?: number;
+    };
 
 /** The kinds that the restarted program is first shown as they were `writes` acknowledged writes before it died. */
 export interface StaleStart {
@@ -47,7 +60,7 @@ export type AnswerFault =
   | "504.committed"
   | "500.committed";
 
-export type PlannedEventFault = "drop" | "double" | "replay" | "swap" | "freeze" | "cut" | "gone" | "silence" | "delay";
+export type PlannedEventFault = Exclude<EventFault, { readonly delayMs: number }> | "delay";
 
 export const killFaults: readonly KillFault[] = ["kill.before", "kill.committed", "kill.answered", "term"];
 /** 409 is no answer to a create or an apply that would be true, so it is for writes with a precondition alone. */
@@ -68,6 +81,7 @@ export const eventFaults: readonly PlannedEventFault[] = [
   "double",
   "replay",
   "swap",
+  "merge",
   "freeze",
   "cut",
   "gone",
@@ -81,6 +95,9 @@ const endless: readonly AnswerFault[] = ["hang", "trickle"];
 const hourMs = 3_600_000;
 /** An hour and a day either way, and to beyond 2038. */
 const clockJumps = [hourMs, -hourMs, 24 * hourMs, -24 * hourMs, 13 * 366 * 24 * hourMs];
+
+/** Twice as fast as the API server's time, and half. */
+const clockRates = [2, 0.5];
 
 /** The kinds the engine follows for its own state. */
 export const watchedKinds = ["stagesets", "stageinventories", "externalartifacts"] as const;
@@ -102,6 +119,34 @@ export function isKill(fault: WriteFault): fault is KillFault {
 export function killPlans({ writes }: Pick<RunSize, "writes">): readonly FaultPlan[] {
   return numbersTo(writes).flatMap((number) =>
     killFaults.map((fault) => ({ name: `${fault} ${number}`, faults: [{ on: "write", number, do: fault }] }) as const),
+  );
+}
+
+/** The view of each kind, frozen from each of its events on until the next write is done. */
+export function frozenViewPlans({ events }: Pick<RunSize, "events">): readonly FaultPlan[] {
+  return [...watchedKinds, ...appliedKinds].flatMap((kind) =>
+    numbersTo(events.get(kind) ?? 0).map((number) => frozenView({ kind, number, writes: 1 })),
+  );
+}
+
+/** A view that is frozen for one to eight writes. */
+export function randomFrozenView(size: Pick<RunSize, "events">, { seed }: { readonly seed: number }): FaultPlan {
+  const { upTo, pick } = choices(seededRandom(seed));
+  const kind = pick([...watchedKinds, ...appliedKinds]);
+  return frozenView({ kind, number: upTo(size.events.get(kind) ?? 1), writes: upTo(8) });
+}
+
+function frozenView(of: { readonly kind: string; readonly number: number; readonly writes: number }): FaultPlan {
+  const name = `freeze ${of.kind} at ${of.number} for ${of.writes}`;
+  return { name, faults: [{ on: "event", do: "freeze", ...of }] };
+}
+
+/** Each write answered in each way that is not the plain one. */
+export function answerPlans({ writes }: Pick<RunSize, "writes">): readonly FaultPlan[] {
+  return numbersTo(writes).flatMap((number) =>
+    answerFaults.map(
+      (fault) => ({ name: `${fault} ${number}`, faults: [{ on: "write", number, do: fault }] }) as const,
+    ),
   );
 }
 
@@ -136,7 +181,8 @@ export function randomPlan(
         number: upTo(size.reads),
         do: pick([...answers.filter((each) => each !== "409"), "410"] as const),
       };
-    if (kind < 0.55) return { on: "clock", number: upTo(size.writes), ms: pick(clockJumps) };
+    if (kind < 0.52) return { on: "clock", number: upTo(size.writes), ms: pick(clockJumps) };
+    if (kind < 0.56) return { on: "rate", number: upTo(size.writes), rate: pick(clockRates) };
     const watched = pick([...watchedKinds, ...watchedKinds, ...appliedKinds]);
     // A lost event of a StageSet shows only when the watch is opened anew, which takes minutes.
     const lossless = eventFaults.filter((each) => each !== "drop" && each !== "silence");

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { asArray, asText, at } from "../../src/lib/json.ts";
 import type { ArtifactServer } from "../support/artifacts.ts";
 import { eventually, type TestCluster } from "../support/cluster.ts";
@@ -16,7 +17,7 @@ export interface RunResult {
   readonly phases: Readonly<Record<string, unknown>>;
   readonly counts: Readonly<Record<string, string>>;
   readonly problems: readonly string[];
-  readonly struck: number;
+  readonly struck: readonly PlannedFault[];
   readonly size: RunSize;
   /** Without the time it was watched to be quiet. */
   readonly seconds: number;
@@ -31,14 +32,14 @@ export interface RunOptions {
   readonly plan: FaultPlan;
   /** Default 120 s for each of its five phases. */
   readonly phaseTimeoutMs?: number;
-  /** Default: not looked at. */
-  readonly quietMs?: number;
 }
 
-/** How long what is frozen stays so when no write follows. */
+/** How long what is frozen stays so when too few writes follow. */
 const longestFreezeMs = 3_000;
 const delayMs = 700;
 const slowMs = 1_500;
+/** Two intervals: what a fault left undone is done. */
+const settleMs = 4_000;
 
 /** One life of the reference release with the plan's faults; the program is started again whenever it was killed. */
 export async function runPlan(options: RunOptions): Promise<RunResult> {
@@ -81,29 +82,40 @@ export async function runPlan(options: RunOptions): Promise<RunResult> {
     }
   };
   const writes = (): number => proxy.calls.filter((call) => call.write > 0).length;
+  let quietMs = 0;
+  const settled = async (): Promise<void> => {
+    faults.end();
+    const restMs = plan.faults.length === 0 ? 0 : settleMs;
+    await delay(restMs);
+    await controller.revive();
+    quietMs = restMs + (plan.quietMs ?? 0);
+  };
   const { phases, problems } = await live({
     cluster,
     server,
     namespace,
     until,
     onPublish: (revision, when) => (when === "before" ? gate.publishing(revision) : gate.published(revision)),
-    ...(options.quietMs === undefined ? {} : { quiet: { ms: options.quietMs, writes } }),
+    ...(plan.quietMs === undefined ? {} : { quiet: { begin: settled, ms: plan.quietMs, writes } }),
   });
   faults.end();
-  const bugs = controller
-    .log()
-    .split("\n")
-    .filter((line) => /unexpected reason|unhandled|does not end|refused to (apply|delete)/i.test(line));
   return {
     phases,
     counts: monitor.counts(),
-    problems: [...problems, ...monitor.violations, ...gate.violations(), ...bugs],
+    problems: [...problems, ...monitor.violations, ...gate.violations(), ...bugsIn(controller.log())],
     struck: faults.struck(),
     size: { writes: writes(), reads: proxy.calls.filter((call) => call.read > 0).length, events: proxy.events },
-    seconds: (performance.now() - started - (options.quietMs ?? 0)) / 1_000,
+    seconds: (performance.now() - started - quietMs) / 1_000,
     namespace,
     times,
   };
+}
+
+/** Lines of a log that no fault explains (O7 of the fault tests). */
+export function bugsIn(log: string): readonly string[] {
+  return log
+    .split("\n")
+    .filter((line) => /unexpected reason|unhandled|does not end|refused to \w+ stage/i.test(line));
 }
 
 /** What the API server shows of a run that does not get on. */
@@ -154,7 +166,7 @@ interface Faults {
   onKill: ((how: "SIGKILL" | "SIGTERM") => void) | undefined;
   /** The program is about to be started again. */
   restart(): void;
-  struck(): number;
+  struck(): readonly PlannedFault[];
   /** Nothing goes wrong any more. */
   end(): void;
 }
@@ -164,13 +176,13 @@ function createFaults(
   { plan, clock }: { readonly plan: FaultPlan; readonly clock: WallClock },
 ): Faults {
   const left = new Set(plan.faults);
-  let struck = 0;
+  const struck: PlannedFault[] = [];
   const state: { onKill: Faults["onKill"] } = { onKill: undefined };
   const take = (matches: (fault: PlannedFault) => boolean): PlannedFault | undefined => {
     for (const fault of left)
       if (matches(fault)) {
         left.delete(fault);
-        struck++;
+        struck.push(fault);
         return fault;
       }
     return undefined;
@@ -178,17 +190,20 @@ function createFaults(
   const stale = createStaleLists();
   let atAnswer: { readonly write: number; readonly how: "SIGKILL" | "SIGTERM" } | undefined;
   let atSent: number | undefined;
+  /** Answered writes after which what is frozen goes on. */
+  let frozenFor = 0;
   proxy.onCall = (call): Fault | undefined => {
-    if (call.write > 0) proxy.release();
     const older = stale.target(call);
     if (older !== undefined) return { kind: "rewrite", target: older };
     const jump = take((each) => each.on === "clock" && call.write === each.number);
     if (jump?.on === "clock") clock.jump(jump.ms);
+    const pace = take((each) => each.on === "rate" && call.write === each.number);
+    if (pace?.on === "rate") clock.setRate(pace.rate);
     const fault = take(
       (each) =>
         (each.on === "write" && call.write === each.number) || (each.on === "read" && call.read === each.number),
     );
-    if (fault === undefined || fault.on === "event" || fault.on === "clock") return undefined;
+    if (fault?.on !== "write" && fault?.on !== "read") return undefined;
     if (fault.on === "write" && fault.stale !== undefined) stale.plan(fault.stale);
     switch (fault.do) {
       case "kill.before":
@@ -208,6 +223,7 @@ function createFaults(
     }
   };
   proxy.onAnswer = (call, status, body) => {
+    if (call.write > 0 && frozenFor > 0 && --frozenFor === 0) proxy.release();
     if (call.write > 0 && status < 300) stale.note(body);
     if (atAnswer === undefined || call.write !== atAnswer.write) return;
     const { how } = atAnswer;
@@ -223,7 +239,10 @@ function createFaults(
   proxy.onEvent = ({ kind, number }) => {
     const fault = take((each) => each.on === "event" && each.kind === kind && each.number === number);
     if (fault?.on !== "event") return undefined;
-    if (fault.do === "freeze") timers.add(setTimeout(() => proxy.release(), longestFreezeMs));
+    if (fault.do === "freeze") {
+      frozenFor = Math.max(frozenFor, fault.writes ?? 1);
+      timers.add(setTimeout(() => proxy.release(), longestFreezeMs));
+    }
     return fault.do === "delay" ? { delayMs } : fault.do;
   };
   return Object.assign(state, {

@@ -30,6 +30,8 @@ export interface ControllerProcessOptions {
   readonly caPem?: string;
   readonly namespaces: readonly string[];
   readonly args?: readonly string[];
+  /** Beside this process's own. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Default: the launcher of this checkout. */
   readonly program?: readonly [command: string, ...args: string[]];
   /** Default true: wait until `/readyz` is 200. */
@@ -52,7 +54,7 @@ export async function startControllerProcess(options: ControllerProcessOptions):
   ];
   const [command, ...before] = options.program ?? [launcher];
   const child = spawn(command, [...before, ...args], {
-    env: { ...process.env, KUBECONFIG: kubeconfig },
+    env: { ...process.env, ...options.env, KUBECONFIG: kubeconfig },
     stdio: ["ignore", "ignore", "pipe"],
   });
   let log = "";
@@ -73,7 +75,7 @@ export async function startControllerProcess(options: ControllerProcessOptions):
         if (child.exitCode !== null) throw new Error(`the controller ended:\n${log}`);
         return (await fetch(`${healthUrl}/readyz`)).status === 200;
       },
-      { timeoutMs: 30_000 },
+      { timeoutMs: 120_000 },
     );
   return {
     pid: child.pid ?? 0,

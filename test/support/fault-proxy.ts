@@ -2,6 +2,7 @@ import { Agent, createServer, request, type IncomingMessage, type ServerResponse
 import { Agent as TlsAgent, request as tlsRequest } from "node:https";
 import { setTimeout as delay } from "node:timers/promises";
 import type { TestCluster } from "./cluster.ts";
+import { mergeEvents } from "./merged-events.ts";
 
 /** One request as it reached the proxy. */
 export interface SeenCall {
@@ -69,6 +70,8 @@ export type EventFault =
   | "gone"
   /** Nothing comes any more, and the stream stays open. */
   | "silence"
+  /** It and those that follow within a second come at its end, of each object only what it came to. */
+  | "merge"
   | { readonly delayMs: number };
 
 export interface FaultProxy extends AsyncDisposable {
@@ -96,6 +99,7 @@ export interface FaultProxy extends AsyncDisposable {
 }
 
 const longestSwapMs = 1_000;
+const mergeMs = 1_000;
 const mostReplayed = 6;
 
 /** A proxy between a controller and the control plane's API server, on plain HTTP so that it needs no certificate. */
@@ -204,6 +208,13 @@ export async function startFaultProxy(cluster: Pick<TestCluster, "server" | "caP
     };
     const kind = pluralOf(call.target);
     const told = { silent: false };
+    let merging: string[] | undefined;
+    const endMerge = (): void => {
+      const lines = mergeEvents(merging ?? []);
+      merging = undefined;
+      if (frozen) held.push(...lines);
+      else for (const each of lines) write(each);
+    };
     let swapped: string | undefined;
     const recent: string[] = [];
     const take = async (line: string, cameAt: number): Promise<void> => {
@@ -231,6 +242,15 @@ export async function startFaultProxy(cluster: Pick<TestCluster, "server" | "caP
         });
         return;
       }
+      if (fault === "merge" && merging === undefined) {
+        merging = [];
+        void delay(mergeMs, undefined, { ref: false }).then(endMerge);
+      }
+      if (merging !== undefined) {
+        // Without its bookmarks a watch that is opened anew begins before what waits here.
+        if (!isBookmark) merging.push(line);
+        return;
+      }
       if (!isBookmark) recent.push(line);
       if (recent.length > mostReplayed) recent.shift();
       const again = fault === "double" ? [line] : fault === "replay" ? recent : [];
@@ -251,6 +271,7 @@ export async function startFaultProxy(cluster: Pick<TestCluster, "server" | "caP
     }
     await taken;
     if (told.silent) return;
+    endMerge();
     stream.release();
     outgoing.end();
   };
