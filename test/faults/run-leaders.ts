@@ -82,6 +82,8 @@ export async function runLeaders(
   const startHurried = async (): Promise<Follower> => {
     const clock = createWallClock();
     clock.setRate(skewRate);
+    // From then on its requests have as long as others'.
+    strike.onTakeover(() => clock.setRate(1));
     const config = { leaderElect: true, leaderElectionNamespace: namespace };
     const controller = await startTestController(cluster, {
       namespaces: [namespace],
@@ -152,6 +154,8 @@ interface Follower extends AsyncDisposable {
 }
 
 interface Strike {
+  /** Called at the second program's first write. */
+  onTakeover(act: () => void): void;
   onLeader(leader: ControllerProcess): void;
   struck(): boolean;
   /** Of the second program. */
@@ -165,6 +169,7 @@ function createStrike(plan: LeaderPlan, proxies: { readonly first: FaultProxy; r
   let leader: ControllerProcess | undefined;
   let struckAt: number | undefined;
   let firstWriteAt: number | undefined;
+  let takenOver: (() => void) | undefined;
   let lateWrites = 0;
   let secondWrites = 0;
   const goesOn = Promise.withResolvers<undefined>();
@@ -192,12 +197,14 @@ function createStrike(plan: LeaderPlan, proxies: { readonly first: FaultProxy; r
     if (call.write === 0) return undefined;
     if (firstWriteAt === undefined) {
       firstWriteAt = performance.now();
+      takenOver?.();
       void delay(longestPauseMs, undefined, { ref: false }).then(goOn);
     }
     if (++secondWrites === plan.after) goOn();
     return undefined;
   };
   return {
+    onTakeover: (act) => (takenOver = act),
     onLeader: (program) => (leader = program),
     struck: () => struckAt !== undefined,
     firstWriteAt: () => firstWriteAt,

@@ -113,9 +113,7 @@ export async function runPlan(options: RunOptions): Promise<RunResult> {
 
 /** Lines of a log that no fault explains (O7 of the fault tests). */
 export function bugsIn(log: string): readonly string[] {
-  return log
-    .split("\n")
-    .filter((line) => /unexpected reason|unhandled|does not end|refused to \w+ stage/i.test(line));
+  return log.split("\n").filter((line) => /unexpected reason|unhandled|does not end|refused to \w+ stage/i.test(line));
 }
 
 /** What the API server shows of a run that does not get on. */

@@ -91,7 +91,7 @@ test(
       bytes / mib < mostMib && descriptors < limit && timers < limit;
     let grown = since(await lowest(inspector));
     // What is kept for a while is given back; what is not is told below.
-    for (let look = 0; look < 30 && !isFlat(grown); look++) grown = since(await lowest(inspector));
+    for (let look = 0; look < 6 && !isFlat(grown); look++) grown = since(await lowest(inspector));
     figures.soak = {
       minutes: figures.soak.minutes + minutesSince(warm.at),
       releases: figures.soak.releases + played,
