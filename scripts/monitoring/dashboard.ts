@@ -166,6 +166,26 @@ export const rows: readonly Row[] = [
         queries: [{ expr: rate("stageset_update_deferred_total", "namespace", mine), legend: "{{namespace}}" }],
       },
       {
+        title: "Error budgets left",
+        kind: "series",
+        unit: "short",
+        queries: [
+          { expr: `min by (namespace, name) (stageset_budget_remaining{${mine}})`, legend: "{{namespace}}/{{name}}" },
+        ],
+      },
+      {
+        title: "Frozen by error budgets",
+        kind: "series",
+        unit: "short",
+        queries: [
+          { expr: `max by (namespace, name) (stageset_budget_frozen{${mine}}) == 1`, legend: "{{namespace}}/{{name}}" },
+          {
+            expr: `max by (namespace, stageset, stage) (stageset_stage_budget_frozen{${own},namespace=~"$namespace",stageset=~"$stageset"}) == 1`,
+            legend: "{{namespace}}/{{stageset}} {{stage}}",
+          },
+        ],
+      },
+      {
         title: "Gate answers",
         kind: "series",
         unit: "reqps",

@@ -14,6 +14,9 @@ export const thresholds = {
   webhookCertRenewalFailuresDuration: "30m",
   watchEngagementFailuresPerHour: "1",
   watchEngagementFailuresDuration: "30m",
+  budgetFrozenDuration: "15m",
+  metricSourceErrorsPerHour: "3",
+  metricSourceErrorsDuration: "15m",
   waitingDuration: "1h",
   noLeaderDuration: "2m",
 } as const;
@@ -40,7 +43,7 @@ export interface AlertRule {
   readonly expr: string;
   readonly for: string;
   /** Id of a page; `reason`: that of the label `reason`. */
-  readonly runbook: SignalRunbook | "stagefailed" | "reason";
+  readonly runbook: SignalRunbook | "stagefailed" | "budgetexhausted" | "budgetsourceunavailable" | "reason";
   readonly summary: string;
   readonly description: string;
   /** A condition of the installation without which the rule is left out. */
@@ -74,6 +77,7 @@ export function alertGroups(of: RuleContext): readonly RuleGroup[] {
   return [
     { name: "stageset-health", rules: healthRules(of) },
     { name: "stageset-availability", rules: [...workRules(of), ...processRules(of), ...webhookRules(of)] },
+    { name: "stageset-rollout-gates", rules: rolloutGateRules(of) },
   ];
 }
 
@@ -118,6 +122,39 @@ function healthRules({ selector, threshold }: RuleContext): readonly AlertRule[]
       summary:
         "The inventory of stage [[ $labels.stage ]] of [[ $labels.namespace ]]/[[ $labels.stageset ]] has entries that cannot be read",
       description: "What they named is not pruned any more. The log names the entries.",
+    },
+  ];
+}
+
+function rolloutGateRules({ selector, threshold }: RuleContext): readonly AlertRule[] {
+  return [
+    {
+      alert: "StageSetBudgetFrozen",
+      severity: "warning",
+      expr: `max by (namespace, name) (stageset_budget_frozen{${selector}}) == 1`,
+      for: threshold("budgetFrozenDuration"),
+      runbook: "budgetexhausted",
+      summary: `${stageSet} is frozen by its error budget`,
+      description: "A new revision waits until the budget recovers, or an override lets it through.",
+    },
+    {
+      alert: "StageSetStageBudgetFrozen",
+      severity: "warning",
+      expr: `max by (namespace, stageset, stage) (stageset_stage_budget_frozen{${selector}}) == 1`,
+      for: threshold("budgetFrozenDuration"),
+      runbook: "budgetexhausted",
+      summary:
+        "Stage [[ $labels.stage ]] of [[ $labels.namespace ]]/[[ $labels.stageset ]] is frozen by its error budget",
+      description: "The stage and those after it wait until the budget recovers, or an override lets them through.",
+    },
+    {
+      alert: "StageSetMetricSourceUnavailable",
+      severity: "warning",
+      expr: `sum by (namespace, name) (increase(stageset_metric_source_errors_total{${selector}}[1h])) > ${threshold("metricSourceErrorsPerHour")}`,
+      for: threshold("metricSourceErrorsDuration"),
+      runbook: "budgetsourceunavailable",
+      summary: `A metric source of ${stageSet} gives no number`,
+      description: "Depending on onSourceError its releases go on unguarded, or wait.",
     },
   ];
 }

@@ -1,4 +1,9 @@
-import { promoteAnnotation, requestedAtAnnotation, updateNowAnnotation } from "../api/keys.ts";
+import {
+  budgetOverrideAnnotation,
+  promoteAnnotation,
+  requestedAtAnnotation,
+  updateNowAnnotation,
+} from "../api/keys.ts";
 import { stageTokenOf, tokenOf } from "../domain/ignored-annotations.ts";
 import type { Cause, Snapshot } from "../domain/pass/state.ts";
 import { readyCondition, stageEntry } from "../domain/status.ts";
@@ -224,7 +229,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
   };
 }
 
-/** Nothing is known to be left to do: Ready at its generation, nothing is held by a window, and no token waits. */
+/** Nothing is known to be left to do: Ready at its generation, nothing is held by a window or a budget, and no token waits. */
 function isSteady(stageSet: KubeObject): boolean {
   const status = statusOf(stageSet);
   const ready = readyCondition(status);
@@ -238,8 +243,11 @@ function isSteady(stageSet: KubeObject): boolean {
     ready?.status === "True" &&
     status.observedGeneration === stageSet.metadata.generation &&
     status.pendingUpdate === undefined &&
+    status.budgetFreeze === undefined &&
+    status.stages?.some((entry) => entry.budgetFreeze !== undefined) !== true &&
     !waits(requestedAtAnnotation, status.lastHandledReconcileAt) &&
     !waits(updateNowAnnotation, status.lastHandledUpdateOverride) &&
+    !waits(budgetOverrideAnnotation, status.lastHandledBudgetOverride) &&
     (promotion === undefined || stageEntry(status, promotion.stage)?.lastHandledPromotion === promotion.token)
   );
 }

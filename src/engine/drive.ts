@@ -22,7 +22,7 @@ import { statusOf, type StageSetKey } from "./journal.ts";
 import { StartOver, type Pass } from "./pass.ts";
 import { describeRecordFailure } from "./record-failure.ts";
 import { renderAhead } from "./render-ahead.ts";
-import { announceDeferral, announceReady, createPassReport, sayIgnoredAnnotations } from "./report.ts";
+import { announceDeferral, announceDryRuns, announceReady, createPassReport, sayIgnoredAnnotations } from "./report.ts";
 import type { Session } from "./session.ts";
 
 /** How a pass left the worker. */
@@ -190,6 +190,7 @@ async function writeRecord(
     if (result !== "acknowledged") return result;
     if (write.kind === "status") {
       announceDeferral(engine, pass, { before: statusOf(object), now: write.status });
+      announceDryRuns(engine, pass, { before: statusOf(object), now: write.status });
       announceReady(engine, pass, readyCondition(write.status));
       engine.reports.recorded(pass.key, write.status, pass.snapshot.spec);
     }

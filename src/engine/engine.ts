@@ -34,6 +34,8 @@ export interface Reports {
   /** A roll-out begins to wait for an update window. */
   updateDeferred(key: StageSetKey): void;
   teardownForced(key: StageSetKey, drop: ForcedDrop): void;
+  /** The rollout-wide error budget was read. */
+  budgetRead(key: StageSetKey, remaining: number): void;
   /** A metric source gave no usable number. */
   metricSourceFailed(key: StageSetKey): void;
   /** A status was written; `spec` is what it is about. */

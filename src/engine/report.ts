@@ -1,6 +1,9 @@
 import type { Condition, StageSetStatus } from "../api/stage-set.ts";
 import type { Snapshot } from "../domain/pass/state.ts";
 import type { Outcome, PassEvent } from "../domain/pass/step.ts";
+import { isReadyReason, type ReadyReason } from "../api/reasons.ts";
+import { freezeText, isEnforced, type BudgetFreeze } from "../domain/budgets/budget.ts";
+import { readyCondition, stageEntry } from "../domain/status.ts";
 import { ignoredAnnotations } from "../domain/ignored-annotations.ts";
 import type { Engine } from "./engine.ts";
 import { statusOf, type StageSetKey } from "./journal.ts";
@@ -46,6 +49,7 @@ export function createPassReport(): PassReport {
     },
     end(engine, pass, outcome) {
       for (const event of outcome.events) events.push(event);
+      announceHeld(engine, pass, outcome);
       for (const stage of outcome.verified) engine.reports.stageApplied(pass.key, stage);
       report.flush(engine, pass);
     },
@@ -111,6 +115,50 @@ export function announceDeferral(
     reason: "UpdateDeferred",
     note: `delivery held by update window${opens}${what}`,
   });
+}
+
+/**
+ * Entering a hold by an error budget under which Ready stays True, or coming to another reason: one Event, in place of the
+ * one that a change of Ready brings (spec 40 §1). Where Ready is not True, that one tells it.
+ */
+function announceHeld(engine: Engine, pass: Reported, { held, ready }: Outcome): void {
+  if (ready === undefined) return;
+  const before = pass.session.held === "unknown" ? heldOnRecord(pass.snapshot.stored) : pass.session.held;
+  pass.session.held = held;
+  if (held === before || ready.status !== "True") return;
+  if (held !== "BudgetExhausted" && held !== "BudgetSourceUnavailable") return;
+  tell(engine, pass, {
+    type: held === "BudgetExhausted" ? "Normal" : "Warning",
+    reason: held,
+    note: ready.message.replace(/^Deployed; /, ""),
+  });
+}
+
+/** Which hold a status found at the start tells of; a process before this one has announced it. */
+function heldOnRecord(status: Snapshot["stored"]): ReadyReason | undefined {
+  const ready = readyCondition(status);
+  if (ready === undefined || status === undefined) return undefined;
+  if (ready.status !== "True") return isReadyReason(ready.reason) ? ready.reason : undefined;
+  if (!ready.message.startsWith("Deployed; ")) return undefined;
+  if (status.pendingUpdate !== undefined) return "UpdateDeferred";
+  const frozen = [status, ...(status.stages ?? [])].some(({ budgetFreeze }) => isEnforced(budgetFreeze));
+  return frozen ? "BudgetExhausted" : "BudgetSourceUnavailable";
+}
+
+/** A dry run would freeze from now on: one Event for each budget. */
+export function announceDryRuns(
+  engine: Engine,
+  pass: Reported,
+  { before, now }: { readonly before: StageSetStatus; readonly now: StageSetStatus },
+): void {
+  const begins = (stage: string | undefined, was: BudgetFreeze | undefined, is: BudgetFreeze | undefined): void => {
+    if (is?.dryRun !== true || was !== undefined) return;
+    const note = `${freezeText(is, stage)}; the roll-out goes on, because the budget is a dry run`;
+    tell(engine, pass, { type: "Normal", reason: "BudgetExhausted", note });
+  };
+  begins(undefined, before.budgetFreeze, now.budgetFreeze);
+  for (const { name, budgetFreeze } of now.stages ?? [])
+    if (budgetFreeze !== undefined) begins(name, stageEntry(before, name)?.budgetFreeze, budgetFreeze);
 }
 
 function tell(

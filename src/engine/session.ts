@@ -1,3 +1,4 @@
+import type { ReadyReason } from "../api/reasons.ts";
 import { emptyMemory, type Memory } from "../domain/pass/state.ts";
 import type { RenderFact } from "../domain/pass/state.ts";
 import type { Fingerprint } from "../apply/apply-wave.ts";
@@ -22,6 +23,10 @@ export interface Session {
   readonly preflighted: Map<string, string>;
   /** The last (status, reason) an Event was emitted for. */
   announced: string | undefined;
+  /** Why a pass was last held, and told so; `unknown`: as the status on record says. */
+  held: ReadyReason | "unknown" | undefined;
+  /** Stages whose error budget could not be read last; "": the rollout-wide one. */
+  readonly unreadable: Set<string>;
   /** Keys of Events that are said once. */
   readonly said: Set<string>;
 }
@@ -39,6 +44,8 @@ export function createSession(): Session {
     renders: new Map(),
     preflighted: new Map(),
     announced: undefined,
+    held: "unknown",
+    unreadable: new Set(),
     said: new Set(),
   };
 }

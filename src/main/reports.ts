@@ -17,6 +17,7 @@ import { at } from "../lib/json.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { Logger, Span } from "../lib/telemetry.ts";
 import { dropReasons, type Metrics } from "../observe/metrics.ts";
+import { showBudgets } from "./budget-series.ts";
 import { createStageWaits } from "./stage-waits.ts";
 
 const controller = "stageset";
@@ -57,6 +58,7 @@ export function createReports(options: ReportOptions): ProcessReports {
     const key = { namespace: stageSet.metadata.namespace ?? "", name: stageSet.metadata.name };
     showReady(metrics, key, stageSet);
     showGates(metrics, key, { stageSet, before });
+    showBudgets(metrics, key, stageSet);
     startCounters(metrics, key, { stageSet, before });
     const stages = new Set(stageNames(stageSet));
     for (const stage of before === undefined ? [] : stageNames(before))
@@ -70,6 +72,7 @@ export function createReports(options: ReportOptions): ProcessReports {
     stageApplied: (key, stage) => metrics.stagesApplied.add({ ...key, stage }),
     driftCorrected: (key, stage, objects) => metrics.driftCorrected.add({ ...key, stage }, objects),
     updateDeferred: (key) => metrics.updateDeferred.add({ ...key }),
+    budgetRead: (key, remaining) => metrics.budgetRemaining.set({ ...key }, remaining),
     metricSourceFailed: (key) => metrics.metricSourceErrors.add({ ...key }),
     teardownForced(key, drop) {
       metrics.teardownForced.add({ ...key, reason: drop.reason });
@@ -213,6 +216,7 @@ function sayEnd(logger: Logger, end: End): void {
   const requeueAfter = next === undefined ? "never" : formatDuration(Math.round(next.afterMs));
   if (failure === undefined) {
     if (held === "UpdateDeferred") logger.info("rollout deferred while update windows are closed", { requeueAfter });
+    else if (held === "BudgetExhausted") logger.info("rollout frozen by error budget", { requeueAfter });
     else if (ready?.status === "True")
       logger.info("StageSet synced", { stages: verified.length, ready: true, requeueAfter });
     else logger.info("StageSet is not synced", { reason: ready?.reason, message: ready?.message, requeueAfter });

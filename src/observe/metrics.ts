@@ -28,6 +28,9 @@ export interface Metrics {
   readonly promotionBlocked: Gauge;
   readonly phaseSeconds: Histogram;
   readonly artifactBytes: Histogram;
+  readonly budgetRemaining: Gauge;
+  readonly budgetFrozen: Gauge;
+  readonly stageBudgetFrozen: Gauge;
   readonly leading: Gauge;
   readonly passes: PassMetrics;
   readonly webhook: WebhookMetrics;
@@ -102,6 +105,16 @@ export function createMetrics(build: {
       help: "Ready status of the StageSet, by its reason",
       labels: [...named, "reason"],
     }),
+    budgetRemaining: gauge(registry, {
+      name: "stageset_budget_remaining",
+      help: "Error budget of the StageSet as it was last read",
+      labels: named,
+    }),
+    budgetFrozen: gauge(registry, {
+      name: "stageset_budget_frozen",
+      help: "1 while the error budget of the StageSet freezes it (0 in a dry run)",
+      labels: named,
+    }),
   };
   /** Families that name the StageSet in `stageset`. */
   const stageFamilies = {
@@ -118,6 +131,11 @@ export function createMetrics(build: {
     promotionBlocked: gauge(registry, {
       name: "stageset_stage_promotion_blocked",
       help: "1 while a check of the promotion gate of the stage fails",
+      labels: stageSetLabels,
+    }),
+    stageBudgetFrozen: gauge(registry, {
+      name: "stageset_stage_budget_frozen",
+      help: "1 while the error budget of the stage freezes it (0 in a dry run)",
       labels: stageSetLabels,
     }),
   };

@@ -124,6 +124,44 @@ const rows: readonly Row[] = [
     fires: { StageSetInventoryCorrupt: 1 },
   },
   {
+    title: "budgets that freeze for a quarter of an hour",
+    series: {
+      ...healthy,
+      [of("stageset_budget_frozen", 'namespace="apps",name="web"')]: "1x60",
+      [of("stageset_stage_budget_frozen", 'namespace="apps",stageset="web",stage="two"')]: "1x60",
+    },
+    minutes: 20,
+    fires: { StageSetBudgetFrozen: 1, StageSetStageBudgetFrozen: 1 },
+  },
+  {
+    title: "budgets that freeze for ten minutes, and one that does not",
+    series: {
+      ...healthy,
+      [of("stageset_budget_frozen", 'namespace="apps",name="web"')]: "1x9 0x60",
+      [of("stageset_stage_budget_frozen", 'namespace="apps",stageset="web",stage="two"')]: "0x60",
+    },
+    minutes: 20,
+    fires: {},
+  },
+  {
+    title: "a metric source that fails every ten minutes",
+    series: {
+      ...healthy,
+      [of("stageset_metric_source_errors_total", 'namespace="apps",name="web"')]: Array.from(
+        { length: 200 },
+        (_, minute) => Math.floor(minute / 10),
+      ).join(" "),
+    },
+    minutes: 120,
+    fires: { StageSetMetricSourceUnavailable: 1 },
+  },
+  {
+    title: "a metric source that failed three times",
+    series: { ...healthy, [of("stageset_metric_source_errors_total", 'namespace="apps",name="web"')]: "0x10 3x160" },
+    minutes: 60,
+    fires: {},
+  },
+  {
     title: "more StageSets wait than the threshold, on two replicas together",
     series: {
       ...healthy,

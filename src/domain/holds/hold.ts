@@ -13,6 +13,12 @@ export interface Hold {
   readonly until: number | undefined;
 }
 
+/** What error budgets hold: everything, and single stages. */
+export interface BudgetHolds {
+  readonly release: Hold | undefined;
+  readonly stages: ReadonlyMap<string, Hold>;
+}
+
 /** What goals, and the holds that change them, are decided from. */
 export interface GoalInput {
   readonly key: { readonly namespace: string; readonly name: string };
@@ -23,6 +29,8 @@ export interface GoalInput {
   readonly pins: readonly Pin[];
   /** Undefined: nobody asked, because there is nothing a window could hold (`asksForWindow`). */
   readonly windows: WindowState | undefined;
+  /** Undefined: not known yet, or nothing a budget could hold (`budgetStep`). */
+  readonly budgets: BudgetHolds | undefined;
   /** Epoch ms. */
   readonly now: number;
   /** R of spec 10 §6. */

@@ -30,20 +30,18 @@ export function cannotRelease({ spec, now }: Pick<GoalInput, "spec" | "now">): H
 }
 
 function* missingFeatures(spec: StageSetSpec): Generator<string> {
-  const { version, migrations = [], migrationsSourceRef, errorBudget, rollbackOnFailure } = spec;
+  const { version, migrations = [], migrationsSourceRef, rollbackOnFailure } = spec;
   if (version !== undefined) yield "spec.version";
   if (migrations.length > 0) yield "spec.migrations";
   if (migrationsSourceRef !== undefined) yield "spec.migrationsSourceRef";
-  if (errorBudget !== undefined) yield "spec.errorBudget";
   if (rollbackOnFailure === true) yield "spec.rollbackOnFailure";
   // Places cost more than a look at 1,000 plain stages may.
-  const asksForMore = ({ actions, promotion, errorBudget: budget }: StageSetSpec["stages"][number]): boolean =>
-    actions !== undefined || promotion !== undefined || budget !== undefined;
+  const asksForMore = ({ actions, promotion }: StageSetSpec["stages"][number]): boolean =>
+    actions !== undefined || promotion !== undefined;
   if ((spec.onRollback ?? []).length === 0 && !spec.stages.some(asksForMore)) return;
   for (const [{ path }] of allActions(spec)) yield path;
   for (const [{ path }, stage] of stagesOf(spec)) {
     if (stage.promotion !== undefined) yield* missingInGate(`${path}.promotion`, stage.promotion);
-    if (stage.errorBudget !== undefined) yield `${path}.errorBudget`;
   }
 }
 

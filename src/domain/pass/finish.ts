@@ -110,7 +110,7 @@ export function finishPass(state: PassState, plan: Plan): Step {
   const message = [`Applied and verified ${plan.spec.stages.length} stage(s)`, ...new Set(notes)].join("; ");
   const ready: ReadyState = { status: "True", reason: "Succeeded", message, stalled: false };
   // What was let through once is through.
-  const { updateOverrideFor: _over, ...stored } = state.stored.status;
+  const { updateOverrideFor: _update, budgetOverrideFor: _budget, ...stored } = state.stored.status;
   const committed = { ...stored, ...commitFields(state, plan) };
   const status = withToken(state, withReady(committed, ready, statusContext(state)));
   if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };

@@ -6,6 +6,7 @@ import type { StageSetSpec } from "../../api/stage-set.ts";
 import { orderedStages, readyCondition, stageEntry, withReady } from "../status.ts";
 import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failures.ts";
 import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
+import { budgetStep } from "./budget-step.ts";
 import { gateStep, tickStep } from "./gate-step.ts";
 import { planGoals, type Goals } from "./goals.ts";
 import {
@@ -126,9 +127,12 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   const asked = windowsNow(state, { spec, status, pins });
   if ("kind" in asked) return asked;
   const input = goalInput(state, { spec, pins, windows: asked.windows });
-  const goals = planGoals(input);
-  const heldBack = windowRecord(state, { input, goals });
+  const unbudgeted = planGoals(input);
+  const heldBack = windowRecord(state, { input, goals: unbudgeted });
   if (heldBack !== undefined) return heldBack;
+  const budgeted = budgetStep(state, input, unbudgeted);
+  if (budgeted.kind !== "budgets") return budgeted;
+  const { goals } = budgeted;
   const refusal = refusedOutright(goals);
   if (refusal !== undefined) return endFailed(state, refusal);
   const revisions = effectiveRevisions(state, goals, pins);

@@ -69,7 +69,15 @@ export function goalInput(
   const { snapshot, stored, now, options } = state;
   const { namespace, name, generation } = snapshot;
   const retry = retryMs(of.spec, options.defaultIntervalMs);
-  return { ...of, key: { namespace, name }, status: stored.status, generation, now, retryMs: retry };
+  return {
+    ...of,
+    budgets: undefined,
+    key: { namespace, name },
+    status: stored.status,
+    generation,
+    now,
+    retryMs: retry,
+  };
 }
 
 export function statusContext(state: PassState): StatusContext {

@@ -1,6 +1,7 @@
 import type { ReadyReason } from "../../api/reasons.ts";
 import type { StageSet, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import type { Failure } from "../failure.ts";
+import type { MetricAnswer } from "../metrics/metric-answer.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
 import type { GateMetrics } from "../promotion/analysis.ts";
 import type { PodReadings } from "../promotion/pod-checks.ts";
@@ -73,6 +74,8 @@ export type FactKey =
   | { readonly kind: "pins" }
   /** Whether the update windows are open. */
   | { readonly kind: "windows" }
+  /** What the source of an error budget said last; undefined: the rollout-wide one. */
+  | { readonly kind: "budget"; readonly stage: string | undefined }
   | { readonly kind: "expressions" }
   | { readonly kind: "connection"; readonly identity: Identity }
   | {
@@ -108,6 +111,8 @@ export function factName(key: FactKey): string {
       return `connection ${identityKey(key.identity)}`;
     case "render":
       return `render ${key.at} ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
+    case "budget":
+      return key.stage === undefined ? "budget" : `budget ${key.stage}`;
     case "readiness":
     case "health":
       return `${key.kind} ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
@@ -175,6 +180,11 @@ export type Fact =
   | { readonly kind: "dependencies"; readonly unmet: Failure | undefined }
   | { readonly kind: "pins"; readonly pins: readonly Pin[] }
   | { readonly kind: "windows"; readonly state: WindowState }
+  /** `reading` is undefined while the source is being asked; `readAt`, monotonic ms, tells one answer from the next. */
+  | {
+      readonly kind: "budget";
+      readonly reading: { readonly answer: MetricAnswer; readonly readAt: number } | undefined;
+    }
   | { readonly kind: "expressions"; readonly invalid: string | undefined }
   | { readonly kind: "connection" }
   | { readonly kind: "render"; readonly render: RenderFact }
@@ -268,6 +278,8 @@ export interface Memory {
   /** When a stage's deletes started, monotonic ms. */
   readonly deletesStarted: ReadonlyMap<string, number>;
   readonly handledRequest: string | undefined;
+  /** `readAt` of the answer that was last counted, by stage; "": of the rollout-wide budget. */
+  readonly budgetsCounted: ReadonlyMap<string, number>;
   /** When a pass last dry-ran every object, monotonic ms. */
   readonly auditedAt: number | undefined;
   /** Set while a promotion gate is closed and only ticks are due. */
@@ -307,6 +319,7 @@ export const emptyMemory: Memory = {
   waveStarted: new Map(),
   deletesStarted: new Map(),
   handledRequest: undefined,
+  budgetsCounted: new Map(),
   auditedAt: undefined,
   tick: undefined,
 };

@@ -6,6 +6,7 @@ import { namespaces } from "../resources.ts";
 import { getRequest } from "../../kube/request.ts";
 import { KubeError } from "../../kube/error.ts";
 import { at } from "../../lib/json.ts";
+import { readBudget } from "./budget.ts";
 import { readConnection } from "./connection.ts";
 import { readDependencies } from "./dependencies.ts";
 import { checkExpressions } from "./expressions.ts";
@@ -27,6 +28,8 @@ export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal:
       return readPins(engine, pass, signal);
     case "windows":
       return readWindows(engine, pass);
+    case "budget":
+      return readBudget(engine, pass, key);
     case "expressions":
       return checkExpressions(engine, pass, signal);
     case "connection":
