@@ -366,12 +366,13 @@ test("[20.40] a promoted stage that flaps past its timeout keeps promotion, toke
   await install(crd);
   await scene.publish("flapping", { "a.yaml": stringify({ ...kind, metadata: { name: "flapping" } }) });
   const spec = { interval: "1s", retryInterval: "1s", timeout: "2s" };
-  const created = await scene.release("flapping", [stageOf("app", "flapping")], spec);
+  const stage = { ...stageOf("app", "flapping"), promotion: { soak: "1s" } };
+  const created = await scene.release("flapping", [stage], spec);
   const before = await untilReady(cluster, target("flapping"));
   const entry = stageStatus(before, "app");
-  // As left by a gate that promoted this revision.
-  const promoted = {
-    promotionState: { phase: "Promoted" },
+  expect(entry).toMatchObject({ promotionState: { phase: "Promoted" } });
+  // As left by a token and an action of this revision.
+  const handled = {
     lastHandledPromotion: "token-1",
     executedActions: ["smoke"],
     ledgerRevision: asText(at(entry, "appliedRevision")),
@@ -385,7 +386,7 @@ test("[20.40] a promoted stage that flaps past its timeout keeps promotion, toke
   });
   await admin.patch(
     stageSetRef(scene.namespace, "flapping"),
-    [{ op: "replace", path: "/status/stages/0", value: { ...(entry as object), ...promoted } }],
+    [{ op: "replace", path: "/status/stages/0", value: { ...(entry as object), ...handled } }],
     { type: "json", subresource: "status" },
   );
   const kept = stageStatus(await scene.get("flapping"), "app");
