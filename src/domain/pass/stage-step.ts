@@ -1,32 +1,28 @@
-import type { Stage, StageStatus } from "../../api/stage-set.ts";
 import { stageFailure } from "../failure.ts";
 import { objectClaimedTwice } from "../claims.ts";
 import { parseObjectId } from "../object-id.ts";
-import { sameIdentity, type ArtifactIdentity } from "../pins.ts";
+import { sameIdentity } from "../pins.ts";
 import { newGate, withoutSoak } from "../promotion/soak.ts";
 import { planWaves } from "../waves.ts";
-import { appliedIdentity, enteredIdentity, orderedStages, stageEntry, withStage } from "../status.ts";
-import { retryMs, verifyTimeoutMs } from "../timing.ts";
-import { formatDuration } from "../../lib/duration.ts";
+import { appliedIdentity, enteredIdentity, stageEntry, type withStage } from "../status.ts";
+import { verifyTimeoutMs } from "../timing.ts";
 import { isAuditDue } from "./audit.ts";
-import { connectFailure, sourcesMoved } from "./failures.ts";
-import { end, endFailed, endProgressing } from "./finish.ts";
+import { connectFailure } from "./failures.ts";
+import { endFailed } from "./finish.ts";
 import type { StageGoal } from "./goals.ts";
 import { factOf, settledPhase, stageIdentity, type Plan } from "./plan.ts";
 import type {
-  Identity,
   PassState,
   ReadinessFact,
   RecordedEntry,
   RecordedStage,
   RenderFact,
   StageResult,
-  Standstill,
   Waiting,
 } from "./state.ts";
-import type { Effect, InventoryRecord, RecordKey, Step, Wake } from "./step.ts";
-import { isUnproductive, standstillMs, standstillOf } from "./unproductive.ts";
-import { isOutdated, listWaiting, nextListingAt, withCause } from "./waiting-for.ts";
+import type { Effect, InventoryRecord, RecordKey, Step } from "./step.ts";
+import { describeWaiting, isGivenUp, listedNow, readinessWake, waitForReadiness, waitingField } from "./stage-wait.ts";
+import { record, runMemory, withKey, withoutKey, type Turn } from "./turn.ts";
 
 /** The stage asks for nothing more in this pass. */
 export interface Passed {
@@ -40,20 +36,6 @@ const waveTimeoutMs = 60_000;
 const waveLookMs = 100;
 
 type ApplyEffect = Extract<Effect, { kind: "apply" }>;
-
-/** One stage in its turn, with everything its part of the pass needs. */
-interface Turn {
-  readonly state: PassState;
-  readonly plan: Plan;
-  readonly goal: StageGoal;
-  readonly stage: Stage;
-  readonly as: Identity;
-  readonly identity: ArtifactIdentity;
-  readonly render: Extract<RenderFact, { kind: "rendered" }>;
-  readonly entry: StageStatus | undefined;
-  /** The render differs from what this process applied last under the same identity. */
-  readonly rerendered: boolean;
-}
 
 /** Drives one stage to its goal; `passed` lets the next stage have its turn. */
 export function stageStep(state: PassState, plan: Plan, goal: StageGoal): Step | Passed {
@@ -447,177 +429,4 @@ function acceptedFields(turn: Turn): Parameters<typeof withStage>[2] {
 
 function rememberRender(turn: Turn): { readonly renderHashes: ReadonlyMap<string, string> } {
   return { renderHashes: withKey(turn.state.memory.renderHashes, turn.goal.stage, turn.render.hash) };
-}
-
-/** Applied and waiting: parked until something changes or the clock is out (spec 20 §9.5). */
-function waitForReadiness(turn: Turn, readiness: Extract<ReadinessFact, { kind: "waiting" }>): Step {
-  const { state, plan, goal, stage } = turn;
-  const started = verifyStartedAt(turn);
-  const verifyStarted = withKey(state.memory.verifyStarted, goal.stage, started);
-  const timeoutMs = verifyTimeoutMs(plan.spec, stage);
-  const standstill = standstillOf(readiness.objects, {
-    before: state.memory.standstills.get(goal.stage),
-    elapsed: state.elapsed,
-  });
-  const superseded = supersede(turn, readiness, standstill);
-  if (superseded !== undefined) return superseded;
-  const listing = listWaitingAnew(turn, readiness, started);
-  if (listing.kind === "record") return listing;
-  if (!isTimeOut(turn)) {
-    // From then on a newer revision that has come meanwhile is taken.
-    const stillAt = standstill.since + standstillMs;
-    const looks = [started + timeoutMs, listing.at, ...(stillAt > state.elapsed ? [stillAt] : [])];
-    return {
-      kind: "park",
-      wakes: [readinessWake(turn), { kind: "at", elapsed: Math.min(...looks) }],
-      remember: {
-        verifyStarted,
-        waitingListed: listing.listed,
-        standstills: withKey(state.memory.standstills, goal.stage, standstill),
-        run: runMemory(turn),
-      },
-    };
-  }
-  const what = describeWaiting(readiness.objects);
-  if (isGivenUp(turn, readiness))
-    return endFailed(
-      state,
-      stageFailure({
-        name: goal.stage,
-        operation: "verify",
-        cause: `not ready within ${formatDuration(timeoutMs)}: ${what}`,
-      }),
-      [readinessWake(turn)],
-    );
-  return endProgressing(state, {
-    stage: goal.stage,
-    message:
-      `stage "${goal.stage}" is applied and still becoming ready: ${what} (waited ${formatDuration(timeoutMs)}: ` +
-      `stage readyChecks.timeout, else stages[].timeout, else spec.timeout)`,
-    wakes: [
-      readinessWake(turn),
-      { kind: "at", elapsed: state.elapsed + retryMs(plan.spec, state.options.defaultIntervalMs) },
-    ],
-    remember: { verifyStarted },
-  });
-}
-
-/**
- * Pins do not move under a run that makes progress; one whose wait is unproductive gives way to a newer revision at once
- * (spec 20 §16.7). A source that offers nothing usable is none.
- */
-function supersede(
-  { state, plan }: Turn,
-  readiness: Extract<ReadinessFact, { kind: "waiting" }>,
-  standstill: Standstill,
-): Step | undefined {
-  const { run } = plan;
-  if (run === undefined || !isUnproductive(readiness.objects, standstill, state.elapsed)) return undefined;
-  if (!hasNews(state, run)) return undefined;
-  const key = { kind: "pins" } as const;
-  const fact = factOf(state, key);
-  if (fact === undefined) return { kind: "need", facts: [key] };
-  if (fact.kind !== "pins" || !sourcesMoved(state, run.pins)) return undefined;
-  return end({ ready: undefined, next: { afterMs: 0, jitter: 0 }, remember: { run: undefined } });
-}
-
-/** Nobody needs to be asked while no source has told of a change: thousands of stages may wait for long. */
-function hasNews(state: PassState, run: PassState["memory"]["run"]): boolean {
-  return run !== undefined && (run.news || state.causes.has("source"));
-}
-
-/** `waitingFor` is written with the phase, then brought up to date now and then, if it says something else. */
-function listWaitingAnew(
-  turn: Turn,
-  readiness: Extract<ReadinessFact, { kind: "waiting" }>,
-  started: number,
-):
-  | Extract<Step, { kind: "record" }>
-  | { readonly kind: "listed"; readonly at: number; readonly listed: ReadonlyMap<string, number> } {
-  const { state, goal, entry } = turn;
-  const writtenAt = state.memory.waitingListed.get(goal.stage) ?? state.elapsed;
-  const at = nextListingAt({ started, writtenAt });
-  // Past the clock passes are few, and what Ready says of the objects is what the list says.
-  const overdue = isTimeOut(turn) && !isGivenUp(turn, readiness);
-  const due = state.elapsed >= at || overdue;
-  if (due && entry?.phase === "Verifying" && isOutdated(readiness.objects, entry.waitingFor)) {
-    const listed = record(turn, waitingField(turn, readiness), listedNow(turn));
-    return overdue ? { ...listed, joinsNext: "at once" } : listed;
-  }
-  const listedAt = due ? state.elapsed : writtenAt;
-  return {
-    kind: "listed",
-    at: nextListingAt({ started, writtenAt: listedAt }),
-    listed: withKey(state.memory.waitingListed, goal.stage, listedAt),
-  };
-}
-
-function waitingField({ entry, state }: Turn, readiness: ReadinessFact): Pick<StageStatus, "waitingFor"> {
-  if (readiness.kind !== "waiting") return {};
-  return { waitingFor: listWaiting(readiness.objects, entry?.waitingFor, state.now) };
-}
-
-function listedNow({ state, goal }: Turn): Pick<PassState["memory"], "waitingListed"> {
-  return { waitingListed: withKey(state.memory.waitingListed, goal.stage, state.elapsed) };
-}
-
-function verifyStartedAt({ state, goal }: Turn): number {
-  return state.memory.verifyStarted.get(goal.stage) ?? state.elapsed;
-}
-
-function isTimeOut(turn: Turn): boolean {
-  return turn.state.elapsed - verifyStartedAt(turn) >= verifyTimeoutMs(turn.plan.spec, turn.stage);
-}
-
-/** The clock is out and the wait does not go on: the stage fails (spec 20 §9.5). */
-function isGivenUp(turn: Turn, readiness: Extract<ReadinessFact, { kind: "waiting" }>): boolean {
-  const onTimeout = turn.stage.onTimeout ?? turn.plan.spec.onTimeout ?? "Hold";
-  return isTimeOut(turn) && (readiness.stuck || onTimeout === "Rollback");
-}
-
-function readinessWake(turn: Turn): Wake {
-  return { kind: "readiness", stage: turn.goal.stage, identity: turn.identity, as: turn.as };
-}
-
-/** Up to ten objects with what holds each, in a stable order. */
-function describeWaiting(waiting: readonly Waiting[]): string {
-  const named = waiting.map((object) => {
-    const name = object.namespace === "" ? object.name : `${object.namespace}/${object.name}`;
-    const message = withCause(object);
-    const detail = message === "" ? object.status : `${object.status}, ${message}`;
-    return `${object.kind === "" ? "" : `${object.kind} `}${name} (${detail})`;
-  });
-  const shown = named.slice(0, 10);
-  return named.length > shown.length
-    ? `${shown.join("; ")}; and ${named.length - shown.length} more`
-    : shown.join("; ");
-}
-
-function runMemory({ state, plan, goal }: Turn, over: "goes on" | "is over" = "goes on"): PassState["memory"]["run"] {
-  const begun = over === "goes on";
-  const turn = begun ? goal.index : goal.index + 1;
-  // What was read in this pass is no news any more.
-  const news = factOf(state, { kind: "pins" }) === undefined && hasNews(state, plan.run);
-  return { generation: state.snapshot.generation, pins: plan.pins, turn, begun, news };
-}
-
-function record(
-  turn: Turn,
-  change: Parameters<typeof withStage>[2],
-  remember: NonNullable<Extract<Step, { kind: "record" }>["remember"]>,
-): Extract<Step, { kind: "record" }> {
-  const { state, plan, goal } = turn;
-  const base = { ...state.stored.status, stages: orderedStages(plan.spec, state.stored.status) };
-  return { kind: "record", write: { kind: "status", status: withStage(base, goal.stage, change) }, remember };
-}
-
-function withKey<Value>(map: ReadonlyMap<string, Value>, key: string, value: Value): ReadonlyMap<string, Value> {
-  return new Map(map).set(key, value);
-}
-
-function withoutKey<Value>(map: ReadonlyMap<string, Value>, key: string): ReadonlyMap<string, Value> {
-  if (!map.has(key)) return map;
-  const copy = new Map(map);
-  copy.delete(key);
-  return copy;
 }
