@@ -25,8 +25,9 @@ const failures = reasonsOf("failure");
 const good = `sum(increase(stageset_reconcile_total{${mine},reason="Succeeded"}[$window]))`;
 const counted = `sum(increase(stageset_reconcile_total{${mine},reason=~"Succeeded|${failures}"}[$window]))`;
 const passBuckets = `sum by (le) (rate(controller_runtime_reconcile_time_seconds_bucket{${own},controller="stageset"}[$__rate_interval]))`;
-/** Every replica exports it: the highest counts (spec 60 §6 d). */
-const stageReady = `max by (namespace, stageset, stage) (stageset_stage_ready{${staged}})`;
+/** More than one replica may export it: the highest counts (spec 60 §6 d). */
+const ofStages = (family: string): string => `max by (namespace, stageset, stage) (${family}{${staged}})`;
+const stageReady = ofStages("stageset_stage_ready");
 const quantiles = (buckets: string): Panel["queries"] =>
   ["0.5", "0.95", "0.99"].map((q) => ({ expr: `histogram_quantile(${q}, ${buckets})`, legend: `p${Number(q) * 100}` }));
 const rate = (family: string, by: string, matchers: string): string =>
@@ -122,6 +123,35 @@ export const rows: readonly Row[] = [
           { expr: `count(${stageReady})`, legend: "all" },
         ],
       },
+      {
+        title: "Held promotions",
+        kind: "series",
+        unit: "short",
+        queries: [
+          { expr: `count(${ofStages("stageset_stage_promotion_pending")} == 1)`, legend: "held" },
+          { expr: `count(${ofStages("stageset_stage_promotion_blocked")} == 1)`, legend: "of them blocked" },
+        ],
+      },
+      {
+        title: "Error budgets left",
+        kind: "series",
+        unit: "short",
+        queries: [
+          { expr: `min by (namespace, name) (stageset_budget_remaining{${mine}})`, legend: "{{namespace}}/{{name}}" },
+        ],
+      },
+      {
+        title: "Frozen by error budgets",
+        kind: "series",
+        unit: "short",
+        queries: [
+          { expr: `max by (namespace, name) (stageset_budget_frozen{${mine}}) == 1`, legend: "{{namespace}}/{{name}}" },
+          {
+            expr: `${ofStages("stageset_stage_budget_frozen")} == 1`,
+            legend: "{{namespace}}/{{stageset}} {{stage}}",
+          },
+        ],
+      },
     ],
   },
   {
@@ -164,26 +194,6 @@ export const rows: readonly Row[] = [
         kind: "series",
         unit: "ops",
         queries: [{ expr: rate("stageset_update_deferred_total", "namespace", mine), legend: "{{namespace}}" }],
-      },
-      {
-        title: "Error budgets left",
-        kind: "series",
-        unit: "short",
-        queries: [
-          { expr: `min by (namespace, name) (stageset_budget_remaining{${mine}})`, legend: "{{namespace}}/{{name}}" },
-        ],
-      },
-      {
-        title: "Frozen by error budgets",
-        kind: "series",
-        unit: "short",
-        queries: [
-          { expr: `max by (namespace, name) (stageset_budget_frozen{${mine}}) == 1`, legend: "{{namespace}}/{{name}}" },
-          {
-            expr: `max by (namespace, stageset, stage) (stageset_stage_budget_frozen{${own},namespace=~"$namespace",stageset=~"$stageset"}) == 1`,
-            legend: "{{namespace}}/{{stageset}} {{stage}}",
-          },
-        ],
       },
       {
         title: "Gate answers",

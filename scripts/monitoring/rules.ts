@@ -1,4 +1,4 @@
-import { readyReasons, type ReasonClass } from "../../src/api/reasons.ts";
+import { readyReasons, type ReadyReason, type ReasonClass } from "../../src/api/reasons.ts";
 import type { SignalRunbook } from "../../src/api/runbook.ts";
 
 /** Numbers and times an operator sets: keys of `metrics.prometheusRule.thresholds`, with their defaults (spec 60 §10). */
@@ -15,6 +15,8 @@ export const thresholds = {
   watchEngagementFailuresPerHour: "1",
   watchEngagementFailuresDuration: "30m",
   budgetFrozenDuration: "15m",
+  promotionBlockedDuration: "10m",
+  promotionPendingDuration: "1h",
   metricSourceErrorsPerHour: "3",
   metricSourceErrorsDuration: "15m",
   waitingDuration: "1h",
@@ -43,7 +45,7 @@ export interface AlertRule {
   readonly expr: string;
   readonly for: string;
   /** Id of a page; `reason`: that of the label `reason`. */
-  readonly runbook: SignalRunbook | "stagefailed" | "budgetexhausted" | "budgetsourceunavailable" | "reason";
+  readonly runbook: SignalRunbook | Lowercase<ReadyReason> | "reason";
   readonly summary: string;
   readonly description: string;
   /** A condition of the installation without which the rule is left out. */
@@ -146,6 +148,26 @@ function rolloutGateRules({ selector, threshold }: RuleContext): readonly AlertR
       summary:
         "Stage [[ $labels.stage ]] of [[ $labels.namespace ]]/[[ $labels.stageset ]] is frozen by its error budget",
       description: "The stage and those after it wait until the budget recovers, or an override lets them through.",
+    },
+    {
+      alert: "StageSetPromotionBlocked",
+      severity: "warning",
+      expr: `max by (namespace, stageset, stage) (stageset_stage_promotion_blocked{${selector}}) == 1`,
+      for: threshold("promotionBlockedDuration"),
+      runbook: "promotionblocked",
+      summary:
+        "The promotion of stage [[ $labels.stage ]] of [[ $labels.namespace ]]/[[ $labels.stageset ]] is blocked",
+      description: "Metrics, restarts or Warning Events are out of bounds; the stages after it keep what they run.",
+    },
+    {
+      alert: "StageSetPromotionStuck",
+      severity: "warning",
+      expr: `max by (namespace, stageset, stage) (stageset_stage_promotion_pending{${selector}}) == 1`,
+      for: threshold("promotionPendingDuration"),
+      runbook: "awaitingpromotion",
+      summary:
+        "Stage [[ $labels.stage ]] of [[ $labels.namespace ]]/[[ $labels.stageset ]] has not been promoted for long",
+      description: "It soaks, is analyzed, waits for somebody to promote it, or is blocked.",
     },
     {
       alert: "StageSetMetricSourceUnavailable",

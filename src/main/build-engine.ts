@@ -1,6 +1,5 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { inventoryStageSetLabel } from "../api/keys.ts";
 import { reasonLink } from "../api/runbook.ts";
 import { createComputePool } from "../compute/pool.ts";
@@ -27,6 +26,7 @@ import type { Logger } from "../lib/telemetry.ts";
 import type { Metrics } from "../observe/metrics.ts";
 import { createGuardedFetch } from "../outbound/guard.ts";
 import { createArtifactStore } from "../source/artifact-store.ts";
+import { createArtifactFolder } from "./artifact-folder.ts";
 import type { Config } from "./config.ts";
 import { createRecordIndex, readDependency } from "./other-stage-sets.ts";
 import type { Leadership } from "./leadership.ts";
@@ -61,7 +61,7 @@ export async function buildEngine(
   const { stageSets, inventories } = parts.stores;
   const records = stack.use(createRecordIndex(caches));
   const compute = stack.use(createComputePool({ clock, workerUrl }));
-  const dir = await mkdtemp(join(tmpdir(), "stageset-artifacts-"));
+  const dir = await createArtifactFolder(tmpdir());
   stack.defer(() => rm(dir, { recursive: true, force: true }));
   const fetch = createGuardedFetch({ allowLoopback: config.allowLoopback, clock });
   const artifacts = stack.use(

@@ -76,6 +76,15 @@ describe("three replicas", () => {
         ],
       },
     });
+  /** A release of one stage that something may hold. */
+  const guarded = async (
+    name: string,
+    { spec = {}, stage = {} }: { readonly spec?: object; readonly stage?: object },
+  ) => {
+    await publish(`${name}-one`, { "a.yaml": configMap(name) });
+    const stages = [{ name: "one", sourceRef: { name: `${name}-one` }, ...stage }];
+    await createStageSet(cluster, { namespace, name, spec: { serviceAccountName: "deployer", ...spec, stages } });
+  };
   /** A release whose first stage takes a while, so that the leader can go while it verifies. */
   const beginRelease = async (name: string): Promise<void> => {
     await publish(`${name}-one`, { "a.yaml": deployment(name, { pods: { readyAfter: "3s" } }) });
@@ -177,6 +186,14 @@ describe("three replicas", () => {
     await publish("broken-one", { "a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: Not-A-Name }\n" });
     await publish("broken-two", { "a.yaml": configMap("broken-two") });
     await stagesOf("broken");
+    // A budget that is spent, of the whole release and of a stage, and promotions that are held and blocked.
+    const source = { prometheus: { address: prometheus.url, query: "vector(2)" } };
+    const errorBudget = { source, freezeThreshold: "3" };
+    const checks = [{ name: "errors", source, threshold: { max: "1" } }];
+    await guarded("frozen", { spec: { errorBudget } });
+    await guarded("frozen-stage", { stage: { errorBudget } });
+    await guarded("held", { stage: { promotion: { soak: "1h" } } });
+    await guarded("blocked", { stage: { promotion: { analysis: { interval: "10s", checks } } } });
     // A rule that has not been evaluated yet is of unknown health.
     await eventually(
       async () => {

@@ -144,6 +144,26 @@ const rows: readonly Row[] = [
     fires: {},
   },
   {
+    title: "a promotion that is blocked for ten minutes, and one that is held for an hour",
+    series: {
+      ...healthy,
+      [of("stageset_stage_promotion_blocked", 'namespace="apps",stageset="web",stage="two"')]: "1x90",
+      [of("stageset_stage_promotion_pending", 'namespace="apps",stageset="web",stage="two"')]: "1x90",
+    },
+    minutes: 65,
+    fires: { StageSetPromotionBlocked: 1, StageSetPromotionStuck: 1 },
+  },
+  {
+    title: "promotions that are blocked and held for less long",
+    series: {
+      ...healthy,
+      [of("stageset_stage_promotion_blocked", 'namespace="apps",stageset="web",stage="two"')]: "1x8 0x60",
+      [of("stageset_stage_promotion_pending", 'namespace="apps",stageset="web",stage="two"')]: "1x50 0x60",
+    },
+    minutes: 65,
+    fires: {},
+  },
+  {
     title: "a metric source that fails every ten minutes",
     series: {
       ...healthy,
