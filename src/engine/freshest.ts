@@ -1,6 +1,7 @@
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { ResourceCache } from "../kube/cache.ts";
 import type { CacheChange } from "../kube/object-store.ts";
+import { isOlderVersion } from "../kube/resource-version.ts";
 
 /**
  * Objects as the API server last told us, by watch or by answering our own write, whichever is newer: a pass never
@@ -14,13 +15,9 @@ export interface Freshest extends Disposable {
   noteDeleted(object: KubeObject): void;
 }
 
-/** True when `a` is at least as new as `b`; resource versions of one kind are ordered integers (Kubernetes 1.35, KEP-5504). */
+/** True when `a` is at least as new as `b`. */
 export function atLeastAsNew(a: KubeObject, b: KubeObject): boolean {
-  return compareResourceVersions(a.metadata.resourceVersion ?? "0", b.metadata.resourceVersion ?? "0") >= 0;
-}
-
-function compareResourceVersions(a: string, b: string): number {
-  return a.length === b.length ? (a < b ? -1 : a > b ? 1 : 0) : a.length - b.length;
+  return !isOlderVersion(a.metadata.resourceVersion ?? "0", b.metadata.resourceVersion ?? "0");
 }
 
 /** Keeps own writes only until the cache has caught up with them. */

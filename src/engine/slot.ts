@@ -4,6 +4,7 @@ import type { Explanation } from "../domain/readiness/workload-pods.ts";
 import type { Readiness } from "../domain/readiness/readiness.ts";
 import type { Access } from "../identity/access.ts";
 import type { ApiResource } from "../kube/request.ts";
+import { isOlderVersion } from "../kube/resource-version.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 
 /** The last thing known of one object. `object` is kept only where an expression reads it. */
@@ -60,9 +61,5 @@ export function isOutdated(
   known: Pick<Slot, "resourceVersion" | "seenAt"> | undefined,
 ): boolean {
   if (known === undefined) return false;
-  return resourceVersion === undefined ? known.seenAt > since : isOlder(resourceVersion, known.resourceVersion);
-}
-
-function isOlder(a: string, b: string): boolean {
-  return a.length === b.length ? a < b : a.length < b.length;
+  return resourceVersion === undefined ? known.seenAt > since : isOlderVersion(resourceVersion, known.resourceVersion);
 }

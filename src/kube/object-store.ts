@@ -1,5 +1,6 @@
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { Logger } from "../lib/telemetry.ts";
+import { isOlderVersion } from "./resource-version.ts";
 import type { StoreEffect } from "./watch-step.ts";
 
 /** One change of a cached object. */
@@ -62,11 +63,13 @@ export function createObjectStore<T>({
     const { namespace, name } = entry;
     tell({ type: "deleted", namespace, name, object: last, previous: entry.object });
   };
-  const put = (object: KubeObject): void => {
+  const put = (object: KubeObject, by: "list" | "event"): void => {
     const { name, namespace = "", uid = "", resourceVersion = "" } = object.metadata;
     const previous = held.get(keyOf(namespace, name));
     // A list repeats what a watch has brought already.
     if (previous?.uid === uid && previous.resourceVersion === resourceVersion && resourceVersion !== "") return;
+    // A list is what the server says now, even when that is older, as after a restore from backup.
+    if (by === "event" && isOvertaken(resourceVersion, previous)) return;
     const projected = projectObject(object);
     if (projected === undefined) {
       if (previous !== undefined) remove(previous, previous.object);
@@ -89,8 +92,9 @@ export function createObjectStore<T>({
     }
   };
   const drop = (object: KubeObject): void => {
-    const { name, namespace = "" } = object.metadata;
+    const { name, namespace = "", resourceVersion = "" } = object.metadata;
     const previous = held.get(keyOf(namespace, name));
+    if (isOvertaken(resourceVersion, previous)) return;
     if (previous !== undefined) remove(previous, projectObject(object)?.value ?? previous.object);
   };
   return {
@@ -103,7 +107,7 @@ export function createObjectStore<T>({
             return;
           case "put":
             seen?.add(keyOf(effect.object.metadata.namespace ?? "", effect.object.metadata.name));
-            put(effect.object);
+            put(effect.object, seen === undefined ? "event" : "list");
             return;
           case "drop":
             drop(effect.object);
@@ -128,6 +132,11 @@ export function createObjectStore<T>({
       },
     },
   };
+}
+
+/** An event older than what is held: if it counted, nothing would come after it to put things right. */
+function isOvertaken(resourceVersion: string, held: CacheEntry<unknown> | undefined): boolean {
+  return held !== undefined && isOlderVersion(resourceVersion, held.resourceVersion);
 }
 
 /** Neither part may hold a slash. */

@@ -199,6 +199,27 @@ test("an object that cannot be read is absent, and a listener that throws stops 
   expect(seen).toEqual(["added", "deleted"]);
 });
 
+test("an event that was overtaken changes nothing, a list does", () => {
+  const store = createObjectStore({ project: (object) => object["value"], logger: silentLogger });
+  const apply = store.scope("a");
+  const x = (version: number, uid = "u-x"): KubeObject => {
+    const object = configMap("x", version);
+    return { ...object, metadata: { ...object.metadata, uid } };
+  };
+  apply({ kind: "put", object: x(10) });
+  apply({ kind: "put", object: x(9) });
+  expect(store.view.get("a", "x")).toBe(10);
+  apply({ kind: "put", object: x(12, "another") });
+  apply({ kind: "drop", object: x(11) });
+  expect(store.view.get("a", "x")).toBe(12);
+  apply({ kind: "begin" });
+  apply({ kind: "put", object: x(8) });
+  apply({ kind: "commit" });
+  expect(store.view.get("a", "x")).toBe(8);
+  apply({ kind: "drop", object: x(9) });
+  expect(store.view.get("a", "x")).toBeUndefined();
+});
+
 test("a list of one namespace leaves other namespaces alone", () => {
   const store = createObjectStore({ project: (object) => object.metadata.name, logger: silentLogger });
   const [a, b] = [store.scope("a"), store.scope("b")];

@@ -1,6 +1,7 @@
 import { Agent, createServer, request, type IncomingMessage, type ServerResponse } from "node:http";
 import { Agent as TlsAgent, request as tlsRequest } from "node:https";
 import { setTimeout as delay } from "node:timers/promises";
+import { at } from "../../src/lib/json.ts";
 import type { TestCluster } from "./cluster.ts";
 import { mergeEvents } from "./merged-events.ts";
 
@@ -60,7 +61,7 @@ export type EventFault =
   | "double"
   /** The last events of the stream come again after it, oldest first. */
   | "replay"
-  /** Passed on after the one that follows it, or soon, when none does. */
+  /** Passed on after the one that follows it, or soon, when none does; never after its object's deletion. */
   | "swap"
   /** It and all that follow wait until {@link FaultProxy.release}. */
   | "freeze"
@@ -254,8 +255,11 @@ export async function startFaultProxy(cluster: Pick<TestCluster, "server" | "caP
       if (!isBookmark) recent.push(line);
       if (recent.length > mostReplayed) recent.shift();
       const again = fault === "double" ? [line] : fault === "replay" ? recent : [];
-      const lines = [line, ...again, ...(swapped === undefined ? [] : [swapped])];
+      const overtaken = swapped === undefined ? [] : [swapped];
       swapped = undefined;
+      const lines = overtaken.some((before) => endsLifeOf(line, before))
+        ? [...overtaken, line, ...again]
+        : [line, ...again, ...overtaken];
       if (frozen) held.push(...lines);
       else for (const each of lines) write(each);
     };
@@ -306,6 +310,13 @@ export async function startFaultProxy(cluster: Pick<TestCluster, "server" | "caP
       agent.destroy();
     },
   });
+}
+
+/** Nothing but a new list would tell that what came after its own deletion is gone: no server sends that. */
+function endsLifeOf(line: string, before: string): boolean {
+  if (!line.startsWith('{"type":"DELETED"')) return false;
+  const uid = (event: string): unknown => at(JSON.parse(event), "object", "metadata", "uid");
+  return uid(line) === uid(before);
 }
 
 function refuse(outgoing: ServerResponse, fault: Extract<Fault, { kind: "answer" }>): void {
