@@ -9,7 +9,14 @@ import {
   type ScalarEvent,
   type SequenceEvent,
 } from "js-yaml";
-import { NotRepresentable, resolveNumber, resolvePlain, resolveTimestamp, type YamlDialect } from "./yaml-scalar.ts";
+import {
+  isNullScalar,
+  NotRepresentable,
+  resolveNumber,
+  resolvePlain,
+  resolveTimestamp,
+  type YamlDialect,
+} from "./yaml-scalar.ts";
 import {
   emptyMapping,
   isMapping,
@@ -41,11 +48,16 @@ export class YamlProblem extends Error {
 }
 
 /**
- * The documents of a YAML (or JSON) stream, empty ones as `null`.
+ * The documents of a YAML (or JSON) stream, empty ones as `null`. Plain scalars of the members named by `asWritten`, of
+ * a document that is a mapping or of the items of one that is a list, stay the text they are written as: `1.10` is not 1.1.
  *
  * @throws {YamlProblem}
  */
-export function parseYaml(text: string, dialect: YamlDialect): readonly YamlValue[] {
+export function parseYaml(
+  text: string,
+  dialect: YamlDialect,
+  asWritten: ReadonlySet<string> = new Set(),
+): readonly YamlValue[] {
   const source = text.startsWith("\ufeff") ? text.slice(1) : text;
   let events: readonly Event[];
   try {
@@ -55,7 +67,7 @@ export function parseYaml(text: string, dialect: YamlDialect): readonly YamlValu
     const kind = error.reason.includes("nesting") ? `nested deeper than ${deepest}` : "not valid YAML";
     throw problemAt(source, { kind, offset: error.mark?.position ?? 0 });
   }
-  return new Composer(source, events, dialect).documents();
+  return new Composer(source, events, { dialect, asWritten }).documents();
 }
 
 interface Anchored {
@@ -69,16 +81,24 @@ class Composer {
   readonly #source: string;
   readonly #events: readonly Event[];
   readonly #dialect: YamlDialect;
+  readonly #asWritten: ReadonlySet<string>;
   readonly #sizeLimit: number;
   #anchors = new Map<string, Anchored>();
   #index = 0;
   #size = 0;
   #offset = 0;
+  #openMappings = 0;
+  #openSequences = 0;
 
-  constructor(source: string, events: readonly Event[], dialect: YamlDialect) {
+  constructor(
+    source: string,
+    events: readonly Event[],
+    { dialect, asWritten }: { readonly dialect: YamlDialect; readonly asWritten: ReadonlySet<string> },
+  ) {
     this.#source = source;
     this.#events = events;
     this.#dialect = dialect;
+    this.#asWritten = asWritten;
     this.#sizeLimit = Math.max(smallExpansion, largestExpansion * source.length);
   }
 
@@ -95,11 +115,11 @@ class Composer {
     return found;
   }
 
-  #node(): YamlValue {
+  #node(asWritten = false): YamlValue {
     const event = this.#events[this.#index++];
     switch (event?.type) {
       case EVENT_ID.SCALAR:
-        return this.#keep(event, this.#size, this.#scalar(event));
+        return this.#keep(event, this.#size, this.#scalar(event, asWritten));
       case EVENT_ID.SEQUENCE:
         return this.#sequence(event);
       case EVENT_ID.MAPPING:
@@ -132,7 +152,9 @@ class Composer {
   #sequence(event: SequenceEvent): YamlValue {
     const before = this.#size++;
     const items: YamlValue[] = [];
+    this.#openSequences++;
     while (this.#events[this.#index]?.type !== EVENT_ID.POP) items.push(this.#node());
+    this.#openSequences--;
     this.#index++;
     return this.#keep(event, before, items);
   }
@@ -141,6 +163,8 @@ class Composer {
     const before = this.#size++;
     const mapping = emptyMapping();
     const merged: YamlMapping[] = [];
+    const outermost = this.#openMappings === 0 && this.#openSequences <= 1;
+    this.#openMappings++;
     while (this.#events[this.#index]?.type !== EVENT_ID.POP) {
       const keyEvent = this.#events[this.#index];
       const plainKey = keyEvent?.type === EVENT_ID.SCALAR && keyEvent.style === SCALAR_STYLE.PLAIN;
@@ -152,8 +176,9 @@ class Composer {
       }
       const name = this.#keyText(key);
       if (name in mapping) throw this.#problem("a key given twice");
-      mapping[name] = this.#node();
+      mapping[name] = this.#node(outermost && this.#asWritten.has(name));
     }
+    this.#openMappings--;
     this.#index++;
     // Own keys win over merged ones, and earlier merged mappings over later ones.
     for (const from of merged) addMissing(mapping, from);
@@ -175,11 +200,11 @@ class Composer {
     throw this.#problem("a key that is no text");
   }
 
-  #scalar(event: ScalarEvent): YamlValue {
+  #scalar(event: ScalarEvent, asWritten: boolean): YamlValue {
     const text = getScalarValue(this.#source, event);
     this.#size += text.length + 1;
     if (event.tagStart < 0) {
-      if (event.style !== SCALAR_STYLE.PLAIN) return text;
+      if (event.style !== SCALAR_STYLE.PLAIN || (asWritten && !isNullScalar(text))) return text;
       this.#offset = event.valueStart;
       return this.#plain(text);
     }

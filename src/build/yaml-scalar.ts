@@ -45,6 +45,11 @@ export function resolvePlain(text: string, dialect: YamlDialect): Scalar {
   return resolveNumber(text) ?? (dialect === "kustomize" ? (resolveTimestamp(text) ?? text) : text);
 }
 
+/** Whether a plain scalar is how YAML writes that there is nothing. */
+export function isNullScalar(text: string): boolean {
+  return words.get(text) === null;
+}
+
 /** The integer or float a text spells, as the Go YAML libraries read them; undefined when it is neither. */
 export function resolveNumber(text: string): number | bigint | undefined {
   const plain = text.startsWith(".") ? text : text.replaceAll("_", "");

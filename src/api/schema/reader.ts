@@ -22,24 +22,28 @@ const refused = { kind: "refused" } as const;
 export type Reader = (value: unknown, place: Place | undefined, report: (violation: Violation) => void) => Read;
 
 const longestQuote = 100;
+const mostUnknown = 20;
 const dateTime = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/;
 const integerRanges: Readonly<Record<string, readonly [number, number]>> = {
   int32: [-(2 ** 31), 2 ** 31 - 1],
   int64: [-(2 ** 63), 2 ** 63 - 1],
 };
 
+/** What becomes of members the schema does not know. */
+export type UnknownMembers = "left out" | "refused";
+
 /**
  * Compiles a schema of this folder to a function that reads values leniently: members the schema does not know are left
- * out, `null` and an empty optional string or list are absent, and every member that does not fit is reported and left
- * out. What is read is a fresh value; a list keeps its length unless an item does not fit.
+ * out, unless they are refused, `null` and an empty optional string or list are absent, and every member that does not
+ * fit is reported and left out. What is read is a fresh value; a list keeps its length unless an item does not fit.
  */
-export function compileReader(schema: TSchema): Reader {
+export function compileReader(schema: TSchema, unknown: UnknownMembers = "left out"): Reader {
   const keywords: Keywords = schema;
   switch (keywords.type) {
     case "object":
-      return keywords.properties === undefined ? readTextMap : objectReader(keywords);
+      return keywords.properties === undefined ? readTextMap : objectReader(keywords, unknown);
     case "array":
-      return listReader(keywords);
+      return listReader(keywords, unknown);
     case "string":
       return textReader(keywords);
     case "integer":
@@ -52,12 +56,13 @@ export function compileReader(schema: TSchema): Reader {
   }
 }
 
-function objectReader({ properties = {}, required = [] }: Keywords): Reader {
+function objectReader({ properties = {}, required = [] }: Keywords, unknown: UnknownMembers): Reader {
   const members = Object.entries(properties).map(
-    ([key, schema]) => [key, compileReader(schema), required.includes(key)] as const,
+    ([key, schema]) => [key, compileReader(schema, unknown), required.includes(key)] as const,
   );
   return (value, place, report) => {
     if (!isRecord(value)) return refuse(report, place, `is ${quote(value)}, want an object`);
+    if (unknown === "refused") refuseUnknown(value, { place, known: Object.keys(properties), report });
     const result: Record<string, unknown> = {};
     let complete = true;
     for (const [key, read, isRequired] of members) {
@@ -77,12 +82,35 @@ function objectReader({ properties = {}, required = [] }: Keywords): Reader {
   };
 }
 
+/** Names members that are not known, at most 20 of one object. */
+function refuseUnknown(
+  value: Readonly<Record<string, unknown>>,
+  {
+    place,
+    known,
+    report,
+  }: {
+    readonly place: Place | undefined;
+    readonly known: readonly string[];
+    readonly report: (violation: Violation) => void;
+  },
+): void {
+  const unknown = Object.keys(value).filter((key) => !known.includes(key));
+  const near = (key: string): string => known.find((one) => one.toLowerCase() === key.toLowerCase()) ?? "";
+  for (const key of unknown.slice(0, mostUnknown)) {
+    const wanted = near(key) === "" ? `one of ${known.join(", ")}` : `"${near(key)}"`;
+    refuse(report, { parent: place, key }, `is an unknown field, want ${wanted}`);
+  }
+  const more = unknown.length - mostUnknown;
+  if (more > 0) refuse(report, place, `has ${more} more unknown fields`);
+}
+
 function isEmpty(value: unknown): boolean {
   return value === "" || (Array.isArray(value) && value.length === 0);
 }
 
-function listReader({ items = {}, minItems = 0 }: Keywords): Reader {
-  const read = compileReader(items);
+function listReader({ items = {}, minItems = 0 }: Keywords, unknown: UnknownMembers): Reader {
+  const read = compileReader(items, unknown);
   return (value, place, report) => {
     if (!Array.isArray(value)) return refuse(report, place, `is ${quote(value)}, want a list`);
     if (value.length < minItems) return refuse(report, place, `has ${value.length} items, want at least ${minItems}`);

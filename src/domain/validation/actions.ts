@@ -13,15 +13,24 @@ import {
   warn,
 } from "./finding.ts";
 import { actionGroups, type ActionList, actionsOf } from "./places.ts";
-import { urlFindings } from "./urls.ts";
+import { type UrlContext, urlFindings } from "./urls.ts";
 
 const verbs = ["patch", "http", "wait", "job", "delete", "apply"] as const;
 /** RFC 9110 §5.1 */
 const headerName = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
 /** V10 to V15: actions, one by one and within their lists. */
-export function* actionFindings(spec: StageSetSpec, context: ValidationContext): Generator<Finding> {
-  for (const group of actionGroups(spec)) {
+export function actionFindings(spec: StageSetSpec, context: ValidationContext): Generator<Finding> {
+  return actionGroupFindings(actionGroups(spec), { ...context, versioned: spec.version !== undefined });
+}
+
+/** V10 to V15 of some groups; `versioned`: there is a version to run once for. */
+export function* actionGroupFindings(
+  groups: Iterable<readonly ActionList[]>,
+  context: UrlContext & { readonly versioned: boolean },
+): Generator<Finding> {
+  const { versioned } = context;
+  for (const group of groups) {
     const actions = group.flatMap((list) => [...actionsOf(list)].map(([place, action]) => ({ place, action, list })));
     yield* nameFindings(
       "V10",
@@ -33,7 +42,7 @@ export function* actionFindings(spec: StageSetSpec, context: ValidationContext):
       if (action.patch !== undefined) yield* patchFindings(inside(place, "patch"), action.patch);
       if (action.http !== undefined) yield* httpFindings(inside(place, "http"), action.http, context);
       if (action.wait !== undefined) yield* waitFindings(inside(place, "wait"), action.wait);
-      yield* scopeFindings(place, action, { kind: list.kind, versioned: spec.version !== undefined });
+      yield* scopeFindings(place, action, { kind: list.kind, versioned });
     }
   }
 }
@@ -53,11 +62,7 @@ function* patchFindings(place: Place, patch: NonNullable<Action["patch"]>): Gene
   if (unfit !== undefined) yield deny("V11", inside(place, "patch"), `${unfit}: ${quote(patch.patch)}`);
 }
 
-function* httpFindings(
-  place: Place,
-  http: NonNullable<Action["http"]>,
-  context: ValidationContext,
-): Generator<Finding> {
+function* httpFindings(place: Place, http: NonNullable<Action["http"]>, context: UrlContext): Generator<Finding> {
   yield* urlFindings("V12", inside(place, "url"), http.url, context);
   if (http.bodyFrom !== undefined && (http.bodyFrom.key ?? "") === "")
     yield deny("V12", inside(inside(place, "bodyFrom"), "key"), "is missing, want the entry of the Secret");

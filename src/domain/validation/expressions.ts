@@ -1,6 +1,6 @@
 import type { StageSetSpec } from "../../api/stage-set.ts";
 import { deny, type Finding, inside, type Place, quote } from "./finding.ts";
-import { allActions, stagesOf } from "./places.ts";
+import { allActions, type PlacedAction, stagesOf } from "./places.ts";
 
 interface Expression {
   readonly rule: Finding["rule"];
@@ -17,7 +17,12 @@ export function* expressionsOf(spec: StageSetSpec): Generator<Expression> {
         const at = inside(inside(inside(place, "readyChecks.exprs"), `[${index}]`), member);
         if (text !== "") yield { rule: "V28", place: at, text };
       }
-  for (const [place, { wait }] of allActions(spec)) {
+  yield* expressionsOfActions(allActions(spec));
+}
+
+/** Every CEL expression of some actions, for V13. */
+export function* expressionsOfActions(actions: Iterable<PlacedAction>): Generator<Expression> {
+  for (const [place, { wait }] of actions) {
     const text = wait?.expr ?? "";
     if (text !== "") yield { rule: "V13", place: inside(place, "wait.expr"), text };
   }
@@ -33,11 +38,26 @@ export function hasExpressions(spec: StageSetSpec): boolean {
 }
 
 /** V13 and V28: expressions that are none, by the compiler's word on each. */
-export function* expressionFindings(
+export function expressionFindings(
   spec: StageSetSpec,
   problemOf: (expression: string) => string | undefined,
 ): Generator<Finding> {
-  for (const { rule, place, text } of expressionsOf(spec)) {
+  return problemsOf(expressionsOf(spec), problemOf);
+}
+
+/** V13 of some actions. */
+export function actionExpressionFindings(
+  actions: Iterable<PlacedAction>,
+  problemOf: (expression: string) => string | undefined,
+): Generator<Finding> {
+  return problemsOf(expressionsOfActions(actions), problemOf);
+}
+
+function* problemsOf(
+  expressions: Iterable<Expression>,
+  problemOf: (expression: string) => string | undefined,
+): Generator<Finding> {
+  for (const { rule, place, text } of expressions) {
     const problem = problemOf(text);
     if (problem !== undefined) yield deny(rule, place, `is ${quote(text)}, which is no boolean expression: ${problem}`);
   }

@@ -30,9 +30,13 @@ export interface Place {
 
 export const root: Place = { path: "spec", subject: "" };
 
-/** A member of a place; `subject` is added when the member has a name. */
+/**
+ * A member of a place; `subject` is added when the member has a name. A path that ends in a space is a heading, as
+ * `ladder.yaml: ` of which the file is the object.
+ */
 export function inside(place: Place, member: string, subject = ""): Place {
-  const path = member.startsWith("[") ? `${place.path}${member}` : `${place.path}.${member}`;
+  const joint = member.startsWith("[") || place.path.endsWith(" ") ? "" : ".";
+  const path = `${place.path}${joint}${member}`;
   return { path, subject: [place.subject, subject].filter((part) => part !== "").join(", ") };
 }
 

@@ -1,4 +1,12 @@
-import type { Action, ErrorBudget, MetricSource, SourceRef, Stage, StageSetSpec } from "../../api/stage-set.ts";
+import type {
+  Action,
+  ErrorBudget,
+  MetricSource,
+  Migration,
+  SourceRef,
+  Stage,
+  StageSetSpec,
+} from "../../api/stage-set.ts";
 import { inside, type Place, quote, root } from "./finding.ts";
 
 /** Stages with their places. */
@@ -23,8 +31,26 @@ export function* actionGroups(spec: StageSetSpec): Generator<readonly ActionList
       actions: actions[kind] ?? [],
     }));
   yield [{ place: inside(root, "onRollback"), kind: "onRollback", actions: spec.onRollback ?? [] }];
-  for (const [index, migration] of (spec.migrations ?? []).entries()) {
-    const place = inside(inside(root, "migrations"), `[${index}]`, `migration ${quote(migration.name)}`);
+  yield* migrationGroups(migrationsOf(spec));
+}
+
+/** A migration and where it is, in a spec or in a file. */
+export interface PlacedMigration {
+  readonly place: Place;
+  readonly migration: Migration;
+}
+
+/** The migrations that the spec itself holds. */
+export function migrationsOf(spec: StageSetSpec): readonly PlacedMigration[] {
+  return (spec.migrations ?? []).map((migration, index) => ({
+    place: inside(inside(root, "migrations"), `[${index}]`, `migration ${quote(migration.name)}`),
+    migration,
+  }));
+}
+
+/** The action lists of migrations, each a group of its own. */
+export function* migrationGroups(migrations: readonly PlacedMigration[]): Generator<readonly ActionList[]> {
+  for (const { place, migration } of migrations) {
     yield [{ place: inside(place, "actions"), kind: "up", actions: migration.actions ?? [] }];
     yield [{ place: inside(place, "down"), kind: "down", actions: migration.down ?? [] }];
   }
@@ -36,21 +62,33 @@ export function* actionsOf(list: ActionList): Generator<readonly [Place, Action]
     yield [inside(list.place, `[${index}]`, `action ${quote(action.name)}`), action];
 }
 
+export type PlacedAction = readonly [Place, Action, ActionList["kind"]];
+
 /** Every action of the spec. */
-export function* allActions(spec: StageSetSpec): Generator<readonly [Place, Action, ActionList["kind"]]> {
-  for (const group of actionGroups(spec))
+export function allActions(spec: StageSetSpec): Generator<PlacedAction> {
+  return actionsOfGroups(actionGroups(spec));
+}
+
+/** Every action of some groups. */
+export function* actionsOfGroups(groups: Iterable<readonly ActionList[]>): Generator<PlacedAction> {
+  for (const group of groups)
     for (const list of group) for (const [place, action] of actionsOf(list)) yield [place, action, list.kind];
 }
 
 /** Every reference to a source. */
 export function* sourceRefsOf(spec: StageSetSpec): Generator<readonly [Place, SourceRef]> {
   for (const [place, stage] of stagesOf(spec)) yield [inside(place, "sourceRef"), stage.sourceRef];
-  for (const [place, action] of allActions(spec)) {
-    if (action.job !== undefined) yield [inside(inside(place, "job"), "sourceRef"), action.job.sourceRef];
-    if (action.apply !== undefined) yield [inside(inside(place, "apply"), "sourceRef"), action.apply.sourceRef];
-  }
+  yield* sourceRefsOfActions(allActions(spec));
   if (spec.migrationsSourceRef !== undefined)
     yield [inside(inside(root, "migrationsSourceRef"), "sourceRef"), spec.migrationsSourceRef.sourceRef];
+}
+
+/** Every reference to a source of some actions. */
+export function* sourceRefsOfActions(actions: Iterable<PlacedAction>): Generator<readonly [Place, SourceRef]> {
+  for (const [place, { job, apply }] of actions) {
+    if (job !== undefined) yield [inside(inside(place, "job"), "sourceRef"), job.sourceRef];
+    if (apply !== undefined) yield [inside(inside(place, "apply"), "sourceRef"), apply.sourceRef];
+  }
 }
 
 /** Every error budget. */

@@ -1,4 +1,4 @@
-import type { StageSetSpec } from "../../api/stage-set.ts";
+import type { SourceRef, StageSetSpec } from "../../api/stage-set.ts";
 import { asText } from "../../lib/json.ts";
 import { sourceTarget } from "../pins.ts";
 import {
@@ -12,28 +12,21 @@ import {
   type ValidationContext,
   warn,
 } from "./finding.ts";
-import { allActions, metricSourcesOf, sourceRefsOf, stagesOf } from "./places.ts";
+import {
+  allActions,
+  metricSourcesOf,
+  type PlacedAction,
+  sourceRefsOf,
+  sourceRefsOfActions,
+  stagesOf,
+} from "./places.ts";
 import { parseVersion } from "../formats/version.ts";
 
 /** V5 to V9, V19 and V21: what the spec refers to. */
 export function* referenceFindings(spec: StageSetSpec, context: ValidationContext): Generator<Finding> {
-  for (const [place, ref] of namedRefs(spec)) {
-    if (ref.name === "") yield deny("V5", inside(place, "name"), "is empty, want a name");
-    if (ref.kind === "") yield deny("V5", inside(place, "kind"), "is empty, want a kind");
-  }
-  for (const [place, ref] of sourceRefsOf(spec)) {
-    const namespace = asText(ref.namespace) ?? context.namespace;
-    if ("reason" in sourceTarget(ref, context.namespace))
-      yield deny(
-        "V6",
-        inside(place, "apiVersion"),
-        `is empty for the kind ${quote(ref.kind ?? "")}, want the API version of that kind: its group finds the artifact`,
-      );
-    if (namespace !== context.namespace && context.crossNamespace === "refused")
-      yield warn("V8", inside(place, "namespace"), foreignMessage(namespace));
-  }
-  for (const [place, path] of artifactPaths(spec))
-    if (leavesRoot(path)) yield deny("V7", place, `is ${quote(path)}, want a path within the artifact`);
+  yield* namedFindings(namedRefs(spec));
+  yield* sourceFindings(sourceRefsOf(spec), context);
+  yield* pathFindings(artifactPaths(spec));
   yield* dependencyFindings(spec, context);
   const ladder = spec.migrationsSourceRef?.sourceRef.namespace;
   if (ladder !== undefined && ladder !== "" && ladder !== context.namespace)
@@ -44,6 +37,45 @@ export function* referenceFindings(spec: StageSetSpec, context: ValidationContex
     );
   const cluster = spec.kubeConfig && exactlyOneProblem(spec.kubeConfig, ["configMapRef", "secretRef"]);
   if (cluster !== undefined) yield deny("V21", inside(root, "kubeConfig"), cluster);
+}
+
+type ReferenceContext = Pick<ValidationContext, "namespace" | "crossNamespace">;
+
+/** V5 to V8 of some actions. */
+export function* actionReferenceFindings(
+  actions: readonly PlacedAction[],
+  context: ReferenceContext,
+): Generator<Finding> {
+  yield* namedFindings(sourceRefsOfActions(actions));
+  yield* namedFindings(actionRefs(actions));
+  yield* sourceFindings(sourceRefsOfActions(actions), context);
+  yield* pathFindings(actionPaths(actions));
+}
+
+function* namedFindings(refs: Iterable<NamedRef>): Generator<Finding> {
+  for (const [place, ref] of refs) {
+    if (ref.name === "") yield deny("V5", inside(place, "name"), "is empty, want a name");
+    if (ref.kind === "") yield deny("V5", inside(place, "kind"), "is empty, want a kind");
+  }
+}
+
+function* sourceFindings(refs: Iterable<readonly [Place, SourceRef]>, context: ReferenceContext): Generator<Finding> {
+  for (const [place, ref] of refs) {
+    const namespace = asText(ref.namespace) ?? context.namespace;
+    if ("reason" in sourceTarget(ref, context.namespace))
+      yield deny(
+        "V6",
+        inside(place, "apiVersion"),
+        `is empty for the kind ${quote(ref.kind ?? "")}, want the API version of that kind: its group finds the artifact`,
+      );
+    if (namespace !== context.namespace && context.crossNamespace === "refused")
+      yield warn("V8", inside(place, "namespace"), foreignMessage(namespace));
+  }
+}
+
+function* pathFindings(paths: Iterable<readonly [Place, string]>): Generator<Finding> {
+  for (const [place, path] of paths)
+    if (leavesRoot(path)) yield deny("V7", place, `is ${quote(path)}, want a path within the artifact`);
 }
 
 function* dependencyFindings(spec: StageSetSpec, context: ValidationContext): Generator<Finding> {
@@ -91,11 +123,11 @@ function* namedRefs(spec: StageSetSpec): Generator<NamedRef> {
     for (const [index, ref] of (stage.readyChecks?.checks ?? []).entries())
       yield [inside(inside(inside(place, "readyChecks"), "checks"), `[${index}]`), ref];
   }
-  yield* actionRefs(spec);
+  yield* actionRefs(allActions(spec));
 }
 
-function* actionRefs(spec: StageSetSpec): Generator<NamedRef> {
-  for (const [place, { wait, delete: deletion, patch, http }] of allActions(spec)) {
+function* actionRefs(actions: Iterable<PlacedAction>): Generator<NamedRef> {
+  for (const [place, { wait, delete: deletion, patch, http }] of actions) {
     if (wait?.target !== undefined) yield [inside(inside(place, "wait"), "target"), wait.target];
     if (deletion !== undefined) yield [inside(inside(place, "delete"), "target"), deletion.target];
     // Whether the name of a patch target may be absent is V11's question.
@@ -109,14 +141,18 @@ function* actionRefs(spec: StageSetSpec): Generator<NamedRef> {
 /** Every path into an artifact that is set. */
 function* artifactPaths(spec: StageSetSpec): Generator<readonly [Place, string]> {
   for (const [place, { path }] of stagesOf(spec)) if (path !== undefined) yield [inside(place, "path"), path];
-  for (const [place, { job, apply }] of allActions(spec)) {
-    if (job?.path !== undefined) yield [inside(inside(place, "job"), "path"), job.path];
-    if (apply?.path !== undefined) yield [inside(inside(place, "apply"), "path"), apply.path];
-  }
+  yield* actionPaths(allActions(spec));
   const ladder = spec.migrationsSourceRef?.path;
   if (ladder !== undefined) yield [inside(inside(root, "migrationsSourceRef"), "path"), ladder];
   const file = spec.version?.fromArtifact?.path;
   if (file !== undefined) yield [inside(inside(inside(root, "version"), "fromArtifact"), "path"), file];
+}
+
+function* actionPaths(actions: Iterable<PlacedAction>): Generator<readonly [Place, string]> {
+  for (const [place, { job, apply }] of actions) {
+    if (job?.path !== undefined) yield [inside(inside(place, "job"), "path"), job.path];
+    if (apply?.path !== undefined) yield [inside(inside(place, "apply"), "path"), apply.path];
+  }
 }
 
 function leavesRoot(path: string): boolean {

@@ -16,7 +16,8 @@ export function* timeFindings(spec: StageSetSpec, now?: number): Generator<Findi
     yield* windowFindings(inside(inside(root, "updateWindows"), `[${index}]`), window, now);
 }
 
-function* negativeDurations(place: Place, value: unknown): Generator<Finding> {
+/** V2, a warning: durations below 0 anywhere in a value. */
+export function* negativeDurations(place: Place, value: unknown): Generator<Finding> {
   for (const [index, item] of asArray(value).entries()) yield* negativeDurations(inside(place, `[${index}]`), item);
   for (const [key, member] of Object.entries(asObject(value) ?? {})) {
     if (typeof member === "string") {

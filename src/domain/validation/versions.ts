@@ -1,8 +1,9 @@
-import type { Migration, StageSetSpec } from "../../api/stage-set.ts";
+import type { Migration, Stage, StageSetSpec } from "../../api/stage-set.ts";
 import { parseConstraint } from "../formats/constraint.ts";
 import { parseJsonPath } from "../formats/json-path.ts";
 import { parseVersion } from "../formats/version.ts";
 import { deny, exactlyOneProblem, type Finding, inside, nameFindings, type Place, quote, root } from "./finding.ts";
+import { migrationsOf, type PlacedMigration } from "./places.ts";
 
 const mostMigrations = 200;
 const mostActions = 100;
@@ -53,17 +54,23 @@ function* migrationListFindings(spec: StageSetSpec): Generator<Finding> {
     yield deny("V16", inside(root, "migrationsSourceRef"), "is set while spec.version is not, want both");
   if (migrations.length > 0 && migrationsSourceRef !== undefined)
     yield deny("V16", place, "is set together with spec.migrationsSourceRef, want one of them");
-  if (migrations.length > mostMigrations)
-    yield deny("V16", place, `has ${migrations.length} migrations, want at most ${mostMigrations}`);
-  const stages = new Set(
-    spec.stages.flatMap(({ name, migrationAnchor }) =>
-      migrationAnchor === undefined ? [name] : [name, migrationAnchor],
-    ),
+  yield* ladderFindings(migrationsOf(spec), { place, stages: migrationStages(spec.stages) });
+}
+
+/** What a migration can name as its stage. */
+export function migrationStages(stages: readonly Pick<Stage, "name" | "migrationAnchor">[]): ReadonlySet<string> {
+  return new Set(
+    stages.flatMap(({ name, migrationAnchor }) => (migrationAnchor === undefined ? [name] : [name, migrationAnchor])),
   );
-  const items = migrations.map((migration, index) => ({
-    place: inside(place, `[${index}]`, `migration ${quote(migration.name)}`),
-    migration,
-  }));
+}
+
+/** V16 of the migrations of a ladder, wherever it comes from; without `stages` any stage may be named. */
+export function* ladderFindings(
+  items: readonly PlacedMigration[],
+  { place, stages }: { readonly place: Place; readonly stages: ReadonlySet<string> | undefined },
+): Generator<Finding> {
+  if (items.length > mostMigrations)
+    yield deny("V16", place, `has ${items.length} migrations, want at most ${mostMigrations}`);
   yield* nameFindings(
     "V16",
     items.map((item) => [inside(item.place, "name"), item.migration.name] as const),
@@ -71,7 +78,11 @@ function* migrationListFindings(spec: StageSetSpec): Generator<Finding> {
   for (const item of items) yield* migrationFindings(item.place, item.migration, stages);
 }
 
-function* migrationFindings(place: Place, migration: Migration, stages: ReadonlySet<string>): Generator<Finding> {
+function* migrationFindings(
+  place: Place,
+  migration: Migration,
+  stages: ReadonlySet<string> | undefined,
+): Generator<Finding> {
   const { to, from, stage } = migration;
   if (parseVersion(to) === undefined) yield deny("V16", inside(place, "to"), `is ${quote(to)}, ${versionWanted}`);
   const constraint = from === undefined ? undefined : parseConstraint(from);
@@ -82,7 +93,7 @@ function* migrationFindings(place: Place, migration: Migration, stages: Readonly
     const wanted = `want a constraint such as ">=1.0.0 <2.0.0": ${constraint.problem}`;
     yield deny("V16", inside(place, "from"), `is ${quote(from ?? "")}, ${wanted}`);
   }
-  if (stage !== undefined && !stages.has(stage))
+  if (stage !== undefined && stages?.has(stage) === false)
     yield deny("V16", inside(place, "stage"), `is ${quote(stage)}, want the name or migrationAnchor of a stage`);
   for (const direction of ["actions", "down"] as const) {
     const actions = migration[direction] ?? [];
