@@ -105,6 +105,8 @@ export class Play {
       timeoutMs: collectionTimeoutMs,
     });
     expect(this.#model.problemsAfterTeardown(await this.#world())).toEqual([]);
+    // What was to stay would be nobody's for a later release of the same name.
+    await Promise.all((await this.#own()).map((object) => this.#admin.delete(object)));
   }
 
   #note(what: string): void {
