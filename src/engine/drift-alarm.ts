@@ -10,6 +10,8 @@ import type { Guarded, Slot } from "./slot.ts";
 export interface DriftAlarm extends Disposable {
   /** Something new was seen of this object. */
   look(slot: string): void;
+  /** What a stage waits for is gone: told as drift is, also while paused. */
+  lost(slot: string): void;
   /** From now on drift wakes; what was seen while paused counts. */
   arm(): void;
   pause(): void;
@@ -40,6 +42,7 @@ export function createDriftAlarm(options: {
   let armed = false;
   let debounce: Disposable | undefined;
   let check: Disposable | undefined;
+  let lost: Disposable | undefined;
 
   const trouble = (name: string): "drift" | "readiness" | undefined => {
     const slot = slots.get(name);
@@ -96,6 +99,13 @@ export function createDriftAlarm(options: {
   };
   return {
     look: suspect,
+    lost(name) {
+      if (contested.has(name)) return;
+      lost ??= clock.timer(debounceMs, () => {
+        lost = undefined;
+        options.wake("readiness");
+      });
+    },
     arm() {
       armed = true;
       for (const known of [told, toldUnseen])
@@ -113,6 +123,9 @@ export function createDriftAlarm(options: {
       if (on) contested.add(slot);
       else contested.delete(slot);
     },
-    [Symbol.dispose]: pause,
+    [Symbol.dispose]() {
+      pause();
+      lost?.[Symbol.dispose]();
+    },
   };
 }

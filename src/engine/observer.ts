@@ -191,7 +191,7 @@ export function createObserver(options: {
     return news;
   };
 
-  /** Wakes the key when a stage's verdict may have changed for good: all Current, or one Failed. */
+  /** Wakes the key when a stage's verdict may have changed for good: all Current, or one Failed; or when one is gone. */
   const decide = (state: KeyState, slot: string): void => {
     const status = state.slots.get(slot)?.readiness.status;
     for (const stage of state.stages.values()) {
@@ -200,6 +200,7 @@ export function createObserver(options: {
       if (status === "Current") stage.notCurrent.delete(slot);
       else stage.notCurrent.add(slot);
       if (followed.anyChange || status === "Failed" || stage.notCurrent.size === 0) wake(state.key, "readiness");
+      else if (status === "NotFound") state.alarm.lost(slot);
     }
   };
 

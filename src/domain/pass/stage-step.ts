@@ -154,10 +154,10 @@ function releaseStage(turn: Turn): Step | Passed {
   if (prepared !== undefined) return prepared;
   const begun = begin(turn);
   if (begun !== undefined) return begun;
-  if (!appliedBefore(turn)) {
-    const applied = applyStep(turn, turn.entry?.phase === "Verifying" ? "steady" : "changed");
-    if (applied !== undefined) return applied;
-  }
+  const applied = appliedBefore(turn)
+    ? restoreLost(turn)
+    : applyStep(turn, turn.entry?.phase === "Verifying" ? "steady" : "changed");
+  if (applied !== undefined) return applied;
   const readiness = readinessOf(turn);
   if (readiness.kind === "need") return readiness;
   if (readiness.kind === "ready") return becomeReady(turn);
@@ -295,6 +295,21 @@ function appliedBefore(turn: Turn): boolean {
     sameIdentity(appliedIdentity(entry), identity) &&
     state.memory.renderHashes.get(goal.stage) === render.hash
   );
+}
+
+/** Somebody deleted what the stage waits for, or took our labels off it: waiting alone would not bring it back. */
+function restoreLost(turn: Turn): Step | undefined {
+  if (currentResult(turn) === undefined) {
+    const readiness = readinessOf(turn);
+    if (readiness.kind === "need") return readiness;
+    if (readiness.kind !== "waiting" || !readiness.objects.some((object) => isLost(turn, object))) return undefined;
+  }
+  return applyStep(turn, "steady");
+}
+
+function isLost({ render }: Turn, { kind, namespace, name, status }: Waiting): boolean {
+  if (status !== "NotFound") return false;
+  return render.objects.some((each) => each.kind === kind && each.namespace === namespace && each.name === name);
 }
 
 /** The next wave to apply, or what stands in its way; undefined when every wave is accepted. */
