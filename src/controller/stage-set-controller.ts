@@ -31,7 +31,7 @@ export interface StageSetController {
   start(): void;
   /** No new pass starts, waits are abandoned; resolves when passes under way have ended. */
   stop(): Promise<void>;
-  session(key: StageSetKey): Session;
+  session(key: StageSetKey, uid: string): Session;
   wake(key: StageSetKey, cause: Cause): void;
   onSource(source: KubeObject): void;
   onProducer(kind: KindName, object: KubeObject): void;
@@ -79,7 +79,7 @@ const longestBackoffMs = 60_000;
 
 export function createStageSetController(options: StageSetControllerOptions): StageSetController {
   const { clock, stageSets, random } = options;
-  const sessions = new Map<string, Session>();
+  const sessions = new Map<string, { readonly uid: string; readonly session: Session }>();
   const snapshots = new Map<string, Snapshot>();
   const troubles = new Map<string, number>();
   const references = createReferenceIndex();
@@ -93,11 +93,15 @@ export function createStageSetController(options: StageSetControllerOptions): St
     run: (turn) => run(turn),
     meter: options.meter,
   });
-  const session = (key: StageSetKey): Session => {
+  const session = (key: StageSetKey, uid: string): Session => {
     const name = nameOf(key);
-    const known = sessions.get(name) ?? createSession();
-    sessions.set(name, known);
-    return known;
+    const known = sessions.get(name);
+    if (known?.uid === uid) return known.session;
+    // What was learnt of a namesake is not true of this one.
+    if (known !== undefined) forgetLearnt(name);
+    const fresh = createSession();
+    sessions.set(name, { uid, session: fresh });
+    return fresh;
   };
   /** The spec is parsed and validated once per generation. */
   const snapshotOf = (object: KubeObject): Snapshot => {
@@ -112,7 +116,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
     const deletedAt = deletionTimestamp === undefined ? undefined : Date.parse(deletionTimestamp);
     return { ...known, annotations, deletedAt, stored: statusOf(object) };
   };
-  const forget = (name: string): void => {
+  const forgetLearnt = (name: string): void => {
     const key = keyOf(name);
     options.engine().observer.release(key);
     options.engine().metrics.release(key);
@@ -121,7 +125,6 @@ export function createStageSetController(options: StageSetControllerOptions): St
     sessions.delete(name);
     snapshots.delete(name);
     troubles.delete(name);
-    queue.forget(name);
   };
 
   const run = async (turn: Turn<Cause>): Promise<void> => {
@@ -159,7 +162,10 @@ export function createStageSetController(options: StageSetControllerOptions): St
   };
   const settle = (name: string, end: PassEnd): void => {
     if (end.kind === "gone") {
-      forget(name);
+      forgetLearnt(name);
+      queue.forget(name);
+      // A namesake that was created meanwhile has told of itself already.
+      if (options.engine().journal.object(keyOf(name)) !== undefined) add(name, "spec");
       return;
     }
     const next = end.kind === "ended" ? end.outcome.next : undefined;

@@ -59,14 +59,13 @@ export interface PassRequest {
  */
 export async function runPass(engine: Engine, request: PassRequest): Promise<PassEnd> {
   const { key } = request;
-  const session = engine.session(key);
   engine.observer.pause(key);
   for (let restarts = 0; ; restarts++) {
     const object = engine.journal.object(key);
     if (object === undefined) return { kind: "gone" };
     const pass: Pass = {
       key,
-      session,
+      session: engine.session(key, object.metadata.uid ?? ""),
       snapshot: request.snapshotOf(object),
       causes: request.causes,
       facts: new Map(),

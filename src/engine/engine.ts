@@ -76,5 +76,5 @@ export interface Engine {
    * still arrive, so what is absent is not gone yet.
    */
   readonly mayForget: () => boolean;
-  readonly session: (key: StageSetKey) => Session;
+  readonly session: (key: StageSetKey, uid: string) => Session;
 }

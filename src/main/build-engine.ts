@@ -127,7 +127,7 @@ export async function buildEngine(
     sharers: (namespace, name) => accounts.count(namespace, name),
     recordedElsewhere: (key, id) => records.isRecordedElsewhere(key, id),
     mayForget: () => parts.leadership.mayForget(),
-    session: (key) => controller.session(key),
+    session: (key, uid) => controller.session(key, uid),
   };
 }
 
