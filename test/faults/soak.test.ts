@@ -70,7 +70,15 @@ test(
       const plays = Array.from({ length: atOnce }, (_, index) => {
         return new Play({ cluster, namespace, server }, { name: `r${index}`, seed: seed + index });
       });
-      await Promise.all(plays.map((play) => play.run({ edits })));
+      await Promise.all(
+        plays.map((play, index) =>
+          play.run({ edits }).catch((error: unknown) => {
+            const logged = program.log().split("\n");
+            const own = logged.filter((line) => line.includes(`"name":"r${index}"`)).slice(-20);
+            throw new Error(`r${index}: ${String(error)}\n${[...play.log, ...own].join("\n")}`, { cause: error });
+          }),
+        ),
+      );
       for (const play of plays) addCounts(total, play.counts);
       // Nothing is there any more: what is held now is held for nothing.
       rounds.push(await inspector.holdings());
