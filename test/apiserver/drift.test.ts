@@ -4,10 +4,18 @@ import { parse, stringify } from "yaml";
 import { asArray, at } from "../../src/lib/json.ts";
 import type { KubeObject } from "../../src/lib/kube-object.ts";
 import { auditEvents, auditMark, eventually, testCluster } from "../support/cluster.ts";
-import { configMap, messageOf, stageSetRef, startTestController, untilReady } from "../support/controller.ts";
+import {
+  configMap,
+  messageOf,
+  readyOf,
+  stageSetRef,
+  stageStatus,
+  startTestController,
+  untilReady,
+} from "../support/controller.ts";
 import { deployment } from "../support/manifests.ts";
 import { requestPass, untilApplied } from "../support/passes.ts";
-import { deploymentKind, startScene, type Scene } from "../support/scene.ts";
+import { deploymentKind, follow, startScene, type Scene } from "../support/scene.ts";
 import { stageSetEvents } from "../support/stage-set-events.ts";
 
 const cluster = testCluster();
@@ -150,9 +158,13 @@ describe.concurrent("drift", () => {
     const postBuild = { substituteFrom: [{ kind: "ConfigMap", name: "drift-variables" }] };
     await scene.release("worded", [{ name: "only", sourceRef: { name: "worded" }, postBuild, force: true }]);
     await untilReady(cluster, nameIn("worded"));
+    using history = follow(cluster, { ...stageSetRef(scene.namespace, "worded"), ...nameIn("worded") });
     await admin.patch(variables, { data: { WORD: "two" } });
     await requestPass(cluster, nameIn("worded"));
     await eventually(async () => at(await scene.object("worded"), "data", "k") === "two");
+    const atWork = () => history.states.filter((each) => at(stageStatus(each, "only"), "phase") !== "Ready");
+    await eventually(() => atWork().length > 0);
+    expect(atWork().map(readyOf)).not.toContain("True Succeeded");
     await requestPass(cluster, nameIn("worded"));
     expect(await driftMetric("worded")).toBe(0);
     await admin.delete(refIn("lost"));

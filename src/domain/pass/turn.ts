@@ -1,8 +1,8 @@
 import type { Stage, StageStatus } from "../../api/stage-set.ts";
 import type { ArtifactIdentity } from "../pins.ts";
-import { orderedStages, withStage } from "../status.ts";
+import { orderedStages, readyCondition, withReady, withStage } from "../status.ts";
 import type { StageGoal } from "./goals.ts";
-import { factOf, type Plan } from "./plan.ts";
+import { factOf, releasing, statusContext, type Plan } from "./plan.ts";
 import type { Identity, PassState, RenderFact } from "./state.ts";
 import type { Step } from "./step.ts";
 
@@ -37,7 +37,7 @@ export function hasNews(state: PassState, run: PassState["memory"]["run"]): bool
   return run !== undefined && (run.news || state.causes.has("source"));
 }
 
-/** A status write that changes this stage's entry and no other. */
+/** A status write that changes this stage's entry and no other; Ready is True of no stage that is at work (spec 20 E4). */
 export function record(
   turn: Turn,
   change: Parameters<typeof withStage>[2],
@@ -45,7 +45,14 @@ export function record(
 ): Extract<Step, { kind: "record" }> {
   const { state, plan, goal } = turn;
   const base = { ...state.stored.status, stages: orderedStages(plan.spec, state.stored.status) };
-  return { kind: "record", write: { kind: "status", status: withStage(base, goal.stage, change) }, remember };
+  const status = withStage(base, goal.stage, change);
+  const atWork = change.phase !== undefined && change.phase !== "Ready" && change.phase !== "Pending";
+  const claimsReady = atWork && readyCondition(status)?.status === "True";
+  return {
+    kind: "record",
+    write: { kind: "status", status: claimsReady ? withReady(status, releasing(plan), statusContext(state)) : status },
+    remember,
+  };
 }
 
 export function withKey<Value>(map: ReadonlyMap<string, Value>, key: string, value: Value): ReadonlyMap<string, Value> {
