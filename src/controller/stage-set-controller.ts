@@ -122,6 +122,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
     options.engine().metrics.release(key);
     options.engine().podCauses.follow(key, []);
     options.engine().aheads.abandon(key);
+    options.engine().targets.release(key);
     sessions.delete(name);
     snapshots.delete(name);
     troubles.delete(name);
@@ -141,6 +142,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
         signal: abort.signal,
         breathe: () => turn.breathe(),
         away: <Result>(work: () => Promise<Result>) => turn.away(work),
+        elsewhere: <Result>(work: () => Promise<Result>, signal: AbortSignal) => turn.elsewhere(work, signal),
         logger: scope.logger,
         span: scope.span,
       };

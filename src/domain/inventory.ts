@@ -215,6 +215,7 @@ export function readInventory(
       entries: before === undefined ? entries : [...before.entries, ...entries],
       shards: (before?.shards ?? 0) + 1,
       serviceAccount: before?.serviceAccount ?? shard.metadata.annotations?.[serviceAccountAnnotation],
+      target: before?.target ?? shard.metadata.annotations?.[targetAnnotation],
     });
   }
   return { byStage, skipped };

@@ -48,6 +48,8 @@ export interface PassRequest {
   readonly breathe: () => Promise<void>;
   /** Waits for the answer to a record without the place. */
   readonly away: <Result>(work: () => Promise<Result>) => Promise<Result>;
+  /** Does what may be held up by somebody else's server without the place. */
+  readonly elsewhere: <Result>(work: () => Promise<Result>, signal: AbortSignal) => Promise<Result>;
 }
 
 /**
@@ -73,12 +75,16 @@ export async function runPass(engine: Engine, request: PassRequest): Promise<Pas
       report: createPassReport(),
       logger: request.logger,
       span: request.span,
+      connections: new Map(),
       looked: new Map(),
       looksAhead: new Map(),
     };
     sayIgnoredAnnotations(pass.snapshot, pass.report);
     try {
-      const end = await drive(engine, pass, request);
+      const run = (): Promise<PassEnd> => drive(engine, pass, request);
+      // Somebody else's API server may take its time with every answer.
+      const isRemote = pass.snapshot.spec?.kubeConfig !== undefined;
+      const end = await (isRemote ? request.elsewhere(run, request.signal) : run());
       if (end.kind === "parked") lookAhead(engine, pass);
       return end;
     } catch (error) {

@@ -5,6 +5,7 @@ import type { Random } from "../lib/random.ts";
 import type { Logger } from "../lib/telemetry.ts";
 import type { ComputePool } from "../compute/pool.ts";
 import type { AccessProvider } from "../identity/access.ts";
+import type { TargetProvider } from "../identity/remote/targets.ts";
 import type { DependencyView } from "../domain/dependencies.ts";
 import type { EngineOptions } from "../domain/pass/state.ts";
 import type { ForcedDrop } from "../domain/pass/step.ts";
@@ -51,6 +52,8 @@ export interface Engine {
   readonly logger: Logger;
   readonly options: EngineOptions;
   readonly access: AccessProvider;
+  /** Clusters that `spec.kubeConfig` leads to. */
+  readonly targets: TargetProvider;
   readonly journal: Journal;
   readonly artifacts: ArtifactStore;
   readonly compute: ComputePool;

@@ -74,7 +74,7 @@ async function guardedOf(
     if (!outcome.verified.includes(stage.name) || prints === undefined || objects === undefined) continue;
     forgetDropped(prints, objects);
     const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
-    const access = await accessOf(engine, pass.key.namespace, as, signal);
+    const access = await accessOf(engine, pass, as, signal);
     const shared = isShared(engine, pass, as);
     const expressed = expressedKinds(stage);
     for (const object of objects) {

@@ -4,6 +4,7 @@ import { planShards, type SkippedEntry } from "../domain/inventory.ts";
 import { checkStatus } from "../domain/invariants.ts";
 import type { RecordedStage, Stored } from "../domain/pass/state.ts";
 import type { InventoryRecord, Write } from "../domain/pass/step.ts";
+import { targetName } from "../domain/target.ts";
 import { inFlight } from "../apply/in-flight.ts";
 import { asArray, asObject, asText, at } from "../lib/json.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
@@ -197,7 +198,8 @@ async function writeShards(
             entries: record.entries,
             shardCap: options.shardCap,
             serviceAccount: record.serviceAccount,
-            target: "local",
+            // What is recorded was written there, or is going to be.
+            target: targetName(at(object, "spec", "kubeConfig")),
           },
           existing,
         );

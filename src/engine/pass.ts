@@ -28,6 +28,8 @@ export interface Pass {
   /** Adds who the pass is about to each record. */
   readonly logger: Logger;
   readonly span: Span;
+  /** Remote targets as they were read in this pass, by identity. */
+  readonly connections: Map<string, Promise<Access>>;
   /** What was looked at to judge readiness, by stage. */
   readonly looked: Map<string, Looked>;
   /** What the preflight found that can be written, by stage and object id. */

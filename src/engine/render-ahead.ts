@@ -54,6 +54,7 @@ function shadowOf(key: StageSetKey, snapshot: Snapshot): Pass {
     report: createPassReport(),
     logger: silentLogger,
     span: noSpan,
+    connections: new Map(),
     looked: new Map(),
     looksAhead: new Map(),
   };

@@ -75,6 +75,15 @@ export interface KubeClientOptions {
   readonly traceparent?: (() => string | undefined) | undefined;
   /** Asked right before each request but GET; false refuses it unsent. For the lease (spec 20 E6). */
   readonly mayWrite?: (() => boolean) | undefined;
+  /** Default: 30 s for the whole request. */
+  readonly patience?: Patience | undefined;
+}
+
+/** How long one request may take, ms; a caller's own bound goes before `wholeMs`. */
+export interface Patience {
+  /** Until the headers of the answer are there; undefined: as long as the whole request. */
+  readonly firstByteMs: number | undefined;
+  readonly wholeMs: number;
 }
 
 /** Opens no connection until the first request; disposing aborts what is in flight. */
@@ -108,7 +117,7 @@ interface Wait {
 }
 
 async function send(context: Context, request: KubeRequest, options: SendOptions): Promise<unknown> {
-  const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+  const timeoutMs = options.timeoutMs ?? context.patience?.wholeMs ?? defaultTimeoutMs;
   using held = new DisposableStack();
   if (options.urgent !== true) held.use(await waitForPlace(context, request, { ...options, timeoutMs }));
   using limit = deadline(context.clock, {
@@ -117,13 +126,26 @@ async function send(context: Context, request: KubeRequest, options: SendOptions
     ...(options.signal === undefined ? {} : { parent: options.signal }),
   });
   const wait: Wait = { signal: limit.signal, caller: options.signal };
-  const response = await open(context, request, { wait, over: "requests" });
+  const response = await openSoon(context, request, { wait, abort: (reason) => limit.abort(reason) });
   options.onAnswer?.(answerOf(response));
   const text = await readText(context, request, { response, wait });
   // Redirects are not followed: what was sent is for this server alone, the token above all (spec 50 §5).
   if (response.statusCode >= 300) throw refused(context, request, response, text);
   if (text === "") return undefined;
   return parseBody(request, response, text);
+}
+
+/** Within the time that the first byte has, where it has less than the whole request. */
+async function openSoon(
+  context: Context,
+  request: KubeRequest,
+  { wait, abort }: { readonly wait: Wait; readonly abort: (reason: Error) => void },
+): Promise<OpenAnswer> {
+  const firstByteMs = context.patience?.firstByteMs;
+  using held = new DisposableStack();
+  if (firstByteMs !== undefined)
+    held.use(context.clock.timer(firstByteMs, () => abort(new DeadlineExceeded(describe(request), firstByteMs))));
+  return await open(context, request, { wait, over: "requests" });
 }
 
 async function waitForPlace(

@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import type { LookupFunction } from "node:net";
 import { delimiter, join } from "node:path";
 import { type Clock, systemClock } from "../lib/clock.ts";
 import { asArray, asObject, asText, at } from "../lib/json.ts";
@@ -25,6 +26,12 @@ export interface ClusterEndpoint {
   readonly insecureSkipTlsVerify?: boolean;
   /** An HTTP or HTTPS proxy. */
   readonly proxyUrl?: string;
+  /** Sockets are shared only among endpoints with the same; default: all that are alike otherwise. */
+  readonly isolation?: string;
+  /** Resolves host names, the proxy's included, for each connection; default: the machine's resolver. */
+  readonly lookup?: LookupFunction;
+  /** The largest answer that is read, bytes; default 512 MiB. */
+  readonly maxAnswerBytes?: number;
 }
 
 /** The key of the cluster the process belongs to, or that its kubeconfig names. */

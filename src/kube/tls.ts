@@ -1,9 +1,14 @@
+import type { LookupFunction } from "node:net";
 import { createSecureContext, type SecureContext, type SecureContextOptions } from "node:tls";
 import type { ClientCertificate } from "./credential.ts";
 import type { ClusterEndpoint } from "./endpoint.ts";
 
 /** What a connection to a cluster trusts, and shows of itself. */
-export type TlsOptions = TlsTrust & { readonly servername?: string; readonly rejectUnauthorized: boolean };
+export type TlsOptions = TlsTrust & {
+  readonly servername?: string;
+  readonly rejectUnauthorized: boolean;
+  readonly lookup?: LookupFunction;
+};
 
 type TlsTrust = { readonly secureContext: SecureContext } | Pick<SecureContextOptions, "ca" | "cert" | "key">;
 
@@ -27,6 +32,7 @@ export function tlsOptions(endpoint: ClusterEndpoint, certificate: ClientCertifi
   return {
     ...trust(endpoint, certificate),
     ...(endpoint.tlsServerName === undefined ? {} : { servername: endpoint.tlsServerName }),
+    ...(endpoint.lookup === undefined ? {} : { lookup: endpoint.lookup }),
     rejectUnauthorized: endpoint.insecureSkipTlsVerify !== true,
   };
 }

@@ -103,6 +103,7 @@ function transportKey(endpoint: ClusterEndpoint, certificate: ClientCertificate 
     endpoint.tlsServerName,
     endpoint.insecureSkipTlsVerify,
     endpoint.proxyUrl,
+    endpoint.isolation,
     certificate?.certPem,
     certificate?.keyPem,
   ];
@@ -131,10 +132,16 @@ function dispatcher({
     // The client owns every deadline.
     headersTimeout: 0,
     bodyTimeout: 0,
-    maxResponseSize: most === null ? -1 : maxAnswerBytes,
+    maxResponseSize: most === null ? -1 : (endpoint.maxAnswerBytes ?? maxAnswerBytes),
   };
   if (endpoint.proxyUrl !== undefined) {
-    return new ProxyAgent({ ...common, uri: endpoint.proxyUrl, requestTls: { ...tls, timeout: connectTimeoutMs } });
+    const { lookup } = endpoint;
+    return new ProxyAgent({
+      ...common,
+      uri: endpoint.proxyUrl,
+      proxyTls: { timeout: connectTimeoutMs, ...(lookup === undefined ? {} : { lookup }) },
+      requestTls: { ...tls, timeout: connectTimeoutMs },
+    });
   }
   return new Agent({
     ...common,

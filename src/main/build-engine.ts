@@ -31,6 +31,8 @@ import type { Config } from "./config.ts";
 import { createRecordIndex, readDependency } from "./other-stage-sets.ts";
 import type { Leadership } from "./leadership.ts";
 import type { OwnCaches } from "./own-caches.ts";
+import { buildTargets } from "./build-targets.ts";
+import type { ConnectionOptions } from "../identity/remote/connection.ts";
 import { workerUrl } from "./expressions.ts";
 import type { WasmModules } from "./wasm-modules.ts";
 
@@ -45,6 +47,8 @@ export async function buildEngine(
     readonly random: Random;
     readonly logger: Logger;
     readonly access: Engine["access"];
+    /** Made for the controller's own cluster; connections to others are alike in what is not the cluster's. */
+    readonly connections: ConnectionOptions;
     readonly accounts: AccountUsage;
     readonly caches: OwnCaches;
     /** Records as they were acknowledged to us, or seen by watch since. */
@@ -67,6 +71,7 @@ export async function buildEngine(
   const artifacts = stack.use(
     createArtifactStore({ dir, fetch, clock, onFetched: (bytes) => metrics.artifactBytes.observe({}, bytes) }),
   );
+  const targets = stack.use(buildTargets({ config, access, connections: parts.connections, compute, clock }));
   const metricReadings = stack.use(
     createMetricReadings({
       read: createMetricReader({ fetch, clock, isAllowedHost: hostAllowance(config.allowedActionHosts) }),
@@ -95,6 +100,7 @@ export async function buildEngine(
       runbookLink: (reason) => reasonLink(config.runbookBaseUrl, reason),
     },
     access,
+    targets,
     journal: createJournal({
       client: access.controller.client,
       stageSets,

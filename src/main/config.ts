@@ -43,6 +43,10 @@ export interface Config {
   readonly allowLoopback: boolean;
   /** Globs; empty: any host. */
   readonly allowedActionHosts: readonly string[];
+  /** Globs; empty: any host. */
+  readonly allowedKubeConfigHosts: readonly string[];
+  /** A kubeconfig may leave its API server unverified. */
+  readonly insecureKubeConfigTls: boolean;
   /** Undefined: not served. */
   readonly webhook: WebhookConfig | undefined;
   /** Read by client setup: KUBECONFIG, HOME, proxies. */
@@ -153,6 +157,8 @@ export function readConfig(
       logFormat: textOf("log-format") === "text" ? "text" : "json",
       allowLoopback: isTrue(textOf("dev-allow-loopback")),
       allowedActionHosts: flags.values.get("allowed-action-hosts") ?? [],
+      allowedKubeConfigHosts: flags.values.get("allowed-kubeconfig-hosts") ?? [],
+      insecureKubeConfigTls: isTrue(textOf("insecure-kubeconfig-tls")),
       webhook: webhook === undefined ? undefined : { ...webhook, ...webhookConfig(textOf) },
       env,
     },

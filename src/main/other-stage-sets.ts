@@ -1,5 +1,6 @@
 import { inventoryStageSetLabel } from "../api/keys.ts";
 import type { DependencyView } from "../domain/dependencies.ts";
+import { localTarget, targetName } from "../domain/target.ts";
 import { readyCondition } from "../domain/status.ts";
 import { asKubeObject, statusOf, type StageSetKey } from "../engine/journal.ts";
 import { stageSets as stageSetResource } from "../engine/resources.ts";
@@ -99,9 +100,19 @@ export function createRecordIndex(
       return [...(index.owners.get(id)?.values() ?? [])].some(({ namespace, name }) => {
         if (namespace === key.namespace && name === key.name) return false;
         const owner = stageSets.get(namespace, name);
-        return owner !== undefined && owner.metadata.deletionTimestamp === undefined;
+        if (owner === undefined || owner.metadata.deletionTimestamp !== undefined) return false;
+        return clusterOf(owner) === clusterOf(stageSets.get(key.namespace, key.name));
       });
     },
     [Symbol.dispose]: () => index?.subscription[Symbol.dispose](),
   };
+}
+
+/**
+ * Equal for StageSets of which it is known that they are applied to the same cluster. Kubeconfigs of two namespaces may lead
+ * to the same one as well: there the labels decide alone.
+ */
+function clusterOf(stageSet: KubeObject | undefined): string {
+  const target = targetName(at(stageSet, "spec", "kubeConfig"));
+  return target === localTarget ? target : `${stageSet?.metadata.namespace ?? ""}/${target}`;
 }

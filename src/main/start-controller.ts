@@ -193,6 +193,15 @@ export async function startController(options: StartOptions): Promise<RunningCon
     random,
     logger,
     access,
+    connections: {
+      transports,
+      clock,
+      userAgent,
+      // Hosts that tenants choose are no labels.
+      requests: { ...metrics.requests, add: (labels) => metrics.requests.add({ ...labels, host: "remote" }) },
+      traceparent: shared.traceparent,
+      mayWrite: () => leadership.mayWrite(),
+    },
     accounts,
     caches,
     controller,

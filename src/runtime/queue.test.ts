@@ -52,6 +52,65 @@ test("a running pass gives its place up between two steps to a namespace that ha
   expect(resumed).toBe(true);
 });
 
+test("work elsewhere holds no place, only as much of it as there are places runs per group, and it ends in a place", async () => {
+  const { queue, turns, keys, end } = scene(1);
+  const { signal } = new AbortController();
+  const begun: string[] = [];
+  const finish = new Map<string, () => void>();
+  const elsewhere = (key: string): Promise<unknown> | undefined =>
+    turns
+      .find((turn) => turn.key === key)
+      ?.elsewhere(() => {
+        begun.push(key);
+        return new Promise<void>((resolve) => finish.set(key, resolve));
+      }, signal);
+  const settled = async (): Promise<void> => {
+    for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  };
+  for (const key of ["hung/0", "quiet/only", "hung/1"]) queue.add(key, "spec");
+  const first = elsewhere("hung/0");
+  await settled();
+  expect(keys()).toEqual(["hung/0", "quiet/only"]);
+  await end("quiet/only");
+  expect(keys().at(-1)).toBe("hung/1");
+  const second = elsewhere("hung/1");
+  await settled();
+  expect(begun).toEqual(["hung/0"]);
+  expect(queue.running).toBe(0);
+  queue.add("other/0", "spec");
+  expect(keys().at(-1)).toBe("other/0");
+  finish.get("hung/0")?.();
+  await settled();
+  // Its share goes to the next of its group; itself it waits for a place to end in.
+  expect(begun).toEqual(["hung/0", "hung/1"]);
+  expect(queue.depth).toBe(1);
+  await end("other/0");
+  await first;
+  expect(queue.running).toBe(1);
+  await end("hung/0");
+  finish.get("hung/1")?.();
+  await second;
+  await end("hung/1");
+  expect(queue.running).toBe(0);
+});
+
+test("work elsewhere ends with the queue", async () => {
+  const { queue, turns, end } = scene(1);
+  const abort = new AbortController();
+  queue.add("hung/0", "spec");
+  const hung = turns[0]?.elsewhere(
+    () => new Promise((_, reject) => abort.signal.addEventListener("abort", () => reject(new Error("stopping")))),
+    abort.signal,
+  );
+  await Promise.resolve();
+  await Promise.resolve();
+  const stopped = queue.stop();
+  abort.abort();
+  await expect(hung).rejects.toThrow("stopping");
+  await end("hung/0");
+  await stopped;
+});
+
 test("an event during a pass makes exactly one more, with every cause that came", async () => {
   const { clock, queue, turns, keys, end } = scene(4);
   queue.add("a/a", "spec");

@@ -1,4 +1,5 @@
 import type { Clock } from "../lib/clock.ts";
+import { createSemaphore, type Semaphore } from "../lib/semaphore.ts";
 
 /** What a pass is given. */
 export interface Turn<Cause> {
@@ -14,6 +15,13 @@ export interface Turn<Cause> {
    * keeps the place while {@link mostAway} times as many as there are places are away already.
    */
   away<Result>(work: () => Promise<Result>): Promise<Result>;
+  /**
+   * Does `work` without a place, and waits for one again afterwards: somebody else's server may hold it up. As many of a
+   * group as there are places do so at once, so that it holds up this group alone.
+   *
+   * @throws the signal's reason, when it aborts before the work begins
+   */
+  elsewhere<Result>(work: () => Promise<Result>, signal: AbortSignal): Promise<Result>;
 }
 
 export interface QueueOptions<Cause> {
@@ -79,6 +87,8 @@ interface Entry<Cause> {
   resume: (() => void) | undefined;
   /** When it became due, monotonic ms. */
   dueAt: number;
+  /** It runs without a place. */
+  elsewhere: boolean;
 }
 
 export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
@@ -88,6 +98,8 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
   const ready = new Map<string, Set<Entry<Cause>>>();
   const runningByGroup = new Map<string, number>();
   const ended = new Set<Promise<void>>();
+  /** Shares of work elsewhere, by group. */
+  const shares = new Map<string, { users: number; readonly places: Semaphore }>();
   let running = 0;
   let away = 0;
   let stopped = false;
@@ -105,6 +117,7 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
       startedAt: -Infinity,
       resume: undefined,
       dueAt: 0,
+      elsewhere: false,
     };
     entries.set(key, fresh);
     return fresh;
@@ -188,6 +201,7 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
       causes,
       breathe: () => breathe(entry),
       away: (work) => goAway(entry, work),
+      elsewhere: (work, signal) => goElsewhere(entry, work, signal),
     };
     const done = options.run(turn).finally(() => {
       ended.delete(done);
@@ -210,7 +224,7 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
       });
   };
   const goAway = async <Result>(entry: Entry<Cause>, work: () => Promise<Result>): Promise<Result> => {
-    if (stopped || away >= mostAway * concurrency) return work();
+    if (stopped || entry.elsewhere || away >= mostAway * concurrency) return work();
     away++;
     giveBack(entry);
     dispatch();
@@ -221,9 +235,30 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
       await comeBack(entry);
     }
   };
+  const goElsewhere = async <Result>(
+    entry: Entry<Cause>,
+    work: () => Promise<Result>,
+    signal: AbortSignal,
+  ): Promise<Result> => {
+    if (entry.elsewhere) return work();
+    const share = shares.get(entry.group) ?? { users: 0, places: createSemaphore(concurrency) };
+    shares.set(entry.group, share);
+    share.users++;
+    entry.elsewhere = true;
+    giveBack(entry);
+    dispatch();
+    try {
+      using _place = await share.places.acquire(signal);
+      return await work();
+    } finally {
+      if (--share.users === 0) shares.delete(entry.group);
+      await comeBack(entry);
+      entry.elsewhere = false;
+    }
+  };
   const breathe = (entry: Entry<Cause>): Promise<void> => {
     const starving = [...ready].some(([group]) => group !== entry.group && (runningByGroup.get(group) ?? 0) === 0);
-    if (stopped || running < concurrency || !starving) return Promise.resolve();
+    if (stopped || entry.elsewhere || running < concurrency || !starving) return Promise.resolve();
     return new Promise((resolve) => {
       entry.resume = resolve;
       giveBack(entry);

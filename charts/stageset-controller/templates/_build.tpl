@@ -8,12 +8,6 @@
   "default-kubeconfig-service-account": [
     ""
   ],
-  "allowed-kubeconfig-hosts": [
-    ""
-  ],
-  "insecure-kubeconfig-tls": [
-    "false"
-  ],
   "object-level-kms": [
     "false"
   ],

@@ -8,15 +8,13 @@ import type { GoalInput, Hold } from "./hold.ts";
 const lookAgainMs = 60_000;
 
 /**
- * Why this build can do nothing at all with a spec: what it applied would go to the wrong cluster, or be encrypted.
+ * Why this build can do nothing at all with a spec: what it applied would be encrypted.
  * Undefined when there is no such reason.
  */
 export function cannotActOn(spec: StageSetSpec): Failure | undefined {
-  const paths = [
-    ...(spec.kubeConfig === undefined ? [] : ["spec.kubeConfig"]),
-    ...(spec.decryption === undefined ? [] : ["spec.decryption"]),
-  ];
-  return paths.length === 0 ? undefined : { ...failure("InvalidSpec", sentence(paths)), terminal: true };
+  return spec.decryption === undefined
+    ? undefined
+    : { ...failure("InvalidSpec", sentence(["spec.decryption"])), terminal: true };
 }
 
 /**

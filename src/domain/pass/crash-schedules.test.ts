@@ -209,7 +209,7 @@ class World {
       case "inventory":
         for (const ahead of write.ahead ?? []) this.#checkAhead(ahead);
         for (const { stage, position, entries, serviceAccount } of [write, ...(write.ahead ?? [])])
-          this.inventory.set(stage, { stage, position, entries, shards: 1, serviceAccount });
+          this.inventory.set(stage, { stage, position, entries, shards: 1, target: undefined, serviceAccount });
         return;
       case "inventoryRemoval":
         this.inventory.delete(write.stage);

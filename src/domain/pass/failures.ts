@@ -54,7 +54,10 @@ export function sourcesMoved(state: PassState, pins: readonly Pin[]): boolean {
 }
 
 /** An identity that cannot be assumed, as the failure of the stage that needs it (spec 20 steps 10 and 18). */
-export function connectFailure(stage: string, { reason, message }: Failure): Failure {
+export function connectFailure(stage: string, cannot: Failure): Failure {
+  const { reason, message } = cannot;
+  // What is wrong is the StageSet's, not the stage's.
+  if (reason === "InvalidSpec") return cannot;
   return stageFailure(
     { name: stage, operation: "connect to target cluster", cause: message },
     reason === "RBACDenied" ? "authorization" : "ordinary",

@@ -23,6 +23,7 @@ import {
 } from "./plan.ts";
 import { promoteRecord } from "./promote-record.ts";
 import { cannotActOn } from "../holds/not-built.ts";
+import { leaveTarget } from "./leave-target.ts";
 import { hasExpressions } from "../validation/expressions.ts";
 import { refusedAhead } from "./refused-ahead.ts";
 import { stageStep } from "./stage-step.ts";
@@ -140,6 +141,8 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   if (goals.standstill) return finishPass(state, { spec, pins, goals, revisions, run, renders: new Map() });
   const connection = connect(state, spec);
   if (connection !== undefined) return connection;
+  const moved = leaveTarget(state);
+  if (moved !== undefined) return moved;
   const recovery = recover(state, spec);
   if (recovery !== undefined) return recovery;
 
@@ -202,7 +205,11 @@ function pinsOf(state: PassState): { readonly pins: readonly Pin[] } | { readonl
 /** The StageSet identity must be usable before anything is built (spec 20 step 10); it is the first stage's trouble. */
 function connect(state: PassState, spec: StageSetSpec): Step | undefined {
   const { defaultServiceAccount } = state.options;
-  const key: FactKey = { kind: "connection", identity: stageSetIdentity(spec, defaultServiceAccount) };
+  const key: FactKey = {
+    kind: "connection",
+    identity: stageSetIdentity(spec, defaultServiceAccount),
+    turn: undefined,
+  };
   const fact = factOf(state, key);
   if (fact === undefined) return { kind: "need", facts: [key] };
   return fact.kind === "failed"

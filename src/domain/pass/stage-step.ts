@@ -178,8 +178,9 @@ function releaseStage(turn: Turn): Step | Passed {
 /** Connection and inventory, before any write to the target. */
 function prepare(turn: Turn): Step | undefined {
   const { state, goal, as } = turn;
-  const connection = factOf(state, { kind: "connection", identity: as });
-  if (connection === undefined) return { kind: "need", facts: [{ kind: "connection", identity: as }] };
+  const key = { kind: "connection", identity: as, turn: turn.plan.spec.kubeConfig && goal.stage } as const;
+  const connection = factOf(state, key);
+  if (connection === undefined) return { kind: "need", facts: [key] };
   if (connection.kind === "failed") return endFailed(state, connectFailure(goal.stage, connection.failure));
   if (state.results.recordFailure !== undefined) return endFailed(state, state.results.recordFailure);
   return recordInventory(turn);

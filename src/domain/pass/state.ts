@@ -27,6 +27,8 @@ export interface RecordedStage {
   readonly shards: number;
   /** The ServiceAccount that applied the stage; absent: see spec 50 §1.1 rule 3. */
   readonly serviceAccount: string | undefined;
+  /** The cluster they are on, as {@link targetName} has it; undefined: the current one (spec 20 §8.1). */
+  readonly target: string | undefined;
 }
 export interface RecordedEntry {
   readonly id: string;
@@ -77,7 +79,8 @@ export type FactKey =
   /** What the source of an error budget said last; undefined: the rollout-wide one. */
   | { readonly kind: "budget"; readonly stage: string | undefined }
   | { readonly kind: "expressions" }
-  | { readonly kind: "connection"; readonly identity: Identity }
+  /** `turn`: on a remote target, the stage whose turn reads anew what leads there (spec 50 §1.6). */
+  | { readonly kind: "connection"; readonly identity: Identity; readonly turn: string | undefined }
   | {
       readonly kind: "render";
       readonly stage: string;
@@ -108,7 +111,7 @@ export type FactKey =
 export function factName(key: FactKey): string {
   switch (key.kind) {
     case "connection":
-      return `connection ${identityKey(key.identity)}`;
+      return `connection ${identityKey(key.identity)} ${key.turn ?? ""}`;
     case "render":
       return `render ${key.at} ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
     case "budget":

@@ -4,9 +4,9 @@ import { deepEqual } from "../../lib/equal.ts";
 import { stageEntry, withStage } from "../status.ts";
 import { backoffMs, defaultVerifyTimeoutMs, retryMs, verifyTimeoutMs } from "../timing.ts";
 import { end } from "./finish.ts";
-import { cannotActOn } from "../holds/not-built.ts";
 import { factOf, stageIdentity, stageSetIdentity } from "./plan.ts";
 import { lastFirst } from "./prune.ts";
+import { leaveTarget } from "./leave-target.ts";
 import type { DeleteError, Identity, PassState, RecordedStage } from "./state.ts";
 import type { ForcedDrop, Step } from "./step.ts";
 
@@ -39,8 +39,12 @@ function tearDown(
   const errors = [...begun.errors];
   let waiting = false;
   const started = new Map(state.memory.deletesStarted);
-  const unreachable = unreachableTarget(state);
-  if (unreachable !== undefined) return unfinished(state, { deletedAt, errors: [unreachable], waiting, started });
+  const moved = leaveTarget(state);
+  if (moved !== undefined) {
+    const { recordFailure } = state.results;
+    if (recordFailure === undefined) return moved;
+    return unfinished(state, { deletedAt, errors: [...errors, unrecorded(recordFailure)], waiting, started });
+  }
   for (const recorded of lastFirst(state)) {
     const spec = state.snapshot.spec;
     const stage = spec?.stages.find((candidate) => candidate.name === recorded.stage);
@@ -83,15 +87,6 @@ function tearDown(
 /** What was deleted could not be taken off the record. */
 function unrecorded({ message }: Failure): DeleteError {
   return { id: "", kind: "other", message };
-}
-
-/** A target cluster this build cannot reach keeps its objects on record; deleting their namesakes here would be worse. */
-function unreachableTarget(state: PassState): DeleteError | undefined {
-  const { spec } = state.snapshot;
-  const why = spec?.kubeConfig === undefined ? undefined : cannotActOn(spec);
-  return why === undefined || remainingIds(state).length === 0
-    ? undefined
-    : { id: "", kind: "other", message: why.message };
 }
 
 /** Objects are left: the finalizer is given up where it must be, else the teardown goes on later. */
@@ -150,6 +145,7 @@ function lostRecords(state: PassState): LostRecords {
       position: recorded?.position ?? 0,
       shards: recorded?.shards ?? 0,
       serviceAccount: recorded?.serviceAccount,
+      target: recorded?.target,
       entries: [...(recorded?.entries ?? []), ...found.filter((entry) => !known.has(entry.id))],
     });
   }

@@ -33,7 +33,7 @@ export async function runApply(engine: Engine, pass: Pass, effect: ApplyEffect, 
   const started = engine.clock.monotonic();
   const outcome = await applied(engine, pass, effect, signal);
   if ("reason" in outcome) return withResult(pass, effect, { failure: outcome });
-  const access = await accessOf(engine, pass.key.namespace, effect.as, signal);
+  const access = await accessOf(engine, pass, effect.as, signal);
   const prints = pass.session.fingerprints.get(effect.stage) ?? new Map<string, Fingerprint>();
   const stage = pass.snapshot.spec?.stages.find((each) => each.name === effect.stage);
   const expressed: ReadonlySet<string> = stage === undefined ? new Set() : expressedKinds(stage);
@@ -103,7 +103,7 @@ async function applied(
   const known = pass.session.fingerprints.get(effect.stage);
   const wave = planWaves(effect.objects)[0] ?? [];
   try {
-    const access = await accessOf(engine, pass.key.namespace, effect.as, signal);
+    const access = await accessOf(engine, pass, effect.as, signal);
     const waveObject = (object: RenderedObject): WaveObject => {
       const print = effect.mode === "audit" ? undefined : known?.get(object.id);
       return {

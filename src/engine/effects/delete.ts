@@ -57,7 +57,7 @@ async function deleteAs(
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, DeleteOutcome>> {
   try {
-    const access = await accessOf(engine, pass.key.namespace, work.identity, signal);
+    const access = await accessOf(engine, pass, work.identity, signal);
     await access.connect(signal);
     return await deleteObjects(work.entries, {
       access,

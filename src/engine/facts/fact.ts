@@ -33,7 +33,7 @@ export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal:
     case "expressions":
       return checkExpressions(engine, pass, signal);
     case "connection":
-      return readConnection(engine, pass, key.identity, signal);
+      return readConnection(engine, pass, key, signal);
     case "render":
       return readRender(engine, pass, key, signal);
     case "preflight":

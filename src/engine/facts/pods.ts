@@ -34,7 +34,7 @@ export async function readPods(engine: Engine, pass: Pass, key: PodsKey, signal:
   return inPhase(engine, pass, { span: "stage.gatePods", attributes: { stage: stage.name } }, async (span) => {
     const listing: Listing = { engine, pass, as, signal };
     try {
-      const access = await accessOf(engine, pass.key.namespace, as, signal);
+      const access = await accessOf(engine, pass, as, signal);
       const readings = await readChecks({ ...listing, access }, promotion, key.since);
       return { kind: "pods", readings } as const;
     } catch (error) {

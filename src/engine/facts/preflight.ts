@@ -55,7 +55,7 @@ async function looked(
   const now = objects.filter((object) => !later.includes(object));
   const lookedAt = engine.clock.monotonic();
   try {
-    const access = await accessOf(engine, pass.key.namespace, key.as, signal);
+    const access = await accessOf(engine, pass, key.as, signal);
     await access.connect(signal);
     const found = await preflightObjects(
       now.map((object) => ({ object, known: prints?.get(object.id) })),

@@ -32,7 +32,7 @@ export async function readReadiness(engine: Engine, pass: Pass, key: ReadinessKe
   const stage = spec?.stages.find((candidate) => candidate.name === key.stage);
   if (spec === undefined || stage === undefined) throw new RangeError(`no stage "${key.stage}" to look at`);
   const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
-  const access = await accessOf(engine, pass.key.namespace, as, signal);
+  const access = await accessOf(engine, pass, as, signal);
   const lookedAt = engine.clock.monotonic();
   const awaited = await awaitedOf(engine, pass, { stage, key, access }, signal);
   const known: Looked = { access, awaited, explained: [], lookedAt };
@@ -63,7 +63,7 @@ export async function readHealth(
     return { kind: "health", readiness: undefined };
   try {
     const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
-    const access = await accessOf(engine, pass.key.namespace, as, signal);
+    const access = await accessOf(engine, pass, as, signal);
     const { looked, expressions } = await lookAtAll(engine, pass, { stage, access, awaited: known.awaited }, signal);
     return { kind: "health", readiness: verdict(looked, expressions) };
   } catch (error) {

@@ -50,7 +50,7 @@ async function listOwned(
     const stage = spec?.stages.find((candidate) => candidate.name === name);
     if (spec === undefined || stage === undefined) continue;
     const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
-    const access = await accessOf(engine, pass.key.namespace, as, signal);
+    const access = await accessOf(engine, pass, as, signal);
     const labelSelector = [
       `${stageLabel}=${name}`,
       `${nameLabel}=${pass.key.name}`,

@@ -4,11 +4,12 @@ import { BuildError } from "../../build/build-error.ts";
 import { buildStage, type Built, type Variables } from "../../build/build-stage.ts";
 import { ComputeError } from "../../compute/compute-error.ts";
 import { failure, stageFailure, type Failure, type StageOperation } from "../../domain/failure.ts";
+import { connectFailure } from "../../domain/pass/failures.ts";
 import { credentialIdentity, stageIdentity } from "../../domain/pass/plan.ts";
 import type { Fact, FactKey, RenderFact } from "../../domain/pass/state.ts";
 import type { Pin } from "../../domain/pins.ts";
 import type { Access } from "../../identity/access.ts";
-import { IdentityError, isDenied } from "../../identity/identity-error.ts";
+import { IdentityError } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
 import type { OpenArtifact } from "../../source/artifact-store.ts";
 import { SourceError } from "../../source/source-error.ts";
@@ -16,7 +17,7 @@ import type { Span } from "../../lib/telemetry.ts";
 import { StartOver, type Pass } from "../pass.ts";
 import { inPhase } from "../phase.ts";
 import type { Engine } from "../engine.ts";
-import { accessOf } from "./connection.ts";
+import { accessOf, connectionFailure, localAccessOf } from "./connection.ts";
 import { scopesOf } from "./scopes.ts";
 import { readVariables } from "./variables.ts";
 
@@ -85,7 +86,7 @@ async function rememberedBuild(
   if (digest === undefined || variables.kind !== "variables") return undefined;
   const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
   try {
-    const access = await accessOf(engine, pass.key.namespace, as, signal);
+    const access = await accessOf(engine, pass, as, signal);
     const cacheKey = renderCacheKey(pass, { stage, access, variables, digest: digest.toLowerCase() });
     const built = engine.renders.peek(cacheKey);
     return built === undefined ? undefined : renderedFact(built, variables);
@@ -139,7 +140,7 @@ async function build(
   const { spec, stage, artifact, variables } = from;
   try {
     const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
-    const access = await accessOf(engine, pass.key.namespace, as, signal);
+    const access = await accessOf(engine, pass, as, signal);
     const request = {
       root: artifact.root,
       path: stage.path ?? "./",
@@ -259,7 +260,7 @@ async function stageVariables(
   const read = await readVariables(postBuild, {
     namespace: pass.key.namespace,
     salt: `${pass.snapshot.uid}${stage.name}`,
-    access: () => accessOf(engine, pass.key.namespace, as, signal),
+    access: () => localAccessOf(engine, pass.key.namespace, as, signal),
     signal,
   });
   if (read.kind === "read") {
@@ -287,9 +288,7 @@ function failedRender(stage: Stage, operation: StageOperation, error: unknown): 
   if (error instanceof BuildError || error instanceof ComputeError)
     return { kind: "failed", failure: stageFailure({ name: stage.name, operation, cause: error.message }) };
   if (error instanceof KubeError || error instanceof IdentityError) {
-    const authorization = isDenied(error) ? "authorization" : "ordinary";
-    const name = { name: stage.name, operation: "connect to target cluster", cause: error.message } as const;
-    return { kind: "failed", failure: stageFailure(name, authorization) };
+    return { kind: "failed", failure: connectFailure(stage.name, connectionFailure(error)) };
   }
   throw error;
 }
