@@ -3,9 +3,12 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { CommandFailed, exitCodes, UsageError, type CommandIo } from "../cli/command-io.ts";
 import { runCleanup, type CleanupFlags } from "../cli/cleanup.ts";
 import { runGate, type GateFlags } from "../cli/gate.ts";
+import { type LintFlags, runLintMigrations } from "../cli/lint-migrations.ts";
 import { systemClock } from "../lib/clock.ts";
 import { durationMs, formatDuration } from "../lib/duration.ts";
+import { startExpressions } from "./expressions.ts";
 import { version } from "./version.ts";
+import { wasmModules } from "./wasm-modules.ts";
 
 const abort = new AbortController();
 for (const [name, code] of [
@@ -96,6 +99,24 @@ function createProgram(done: (code: number) => void): Command {
   ).action(async (options: CleanupFlags & { readonly in: readonly string[]; readonly timeout: number }) => {
     done(await runCleanup({ ...options, namespaces: options.in, timeoutMs: options.timeout }, io));
   });
+  program
+    .command("lint-migrations")
+    .description(
+      "Check migrations of an artifact offline, as the controller does, and tell what a transition would run",
+    )
+    .argument("<path>", "file or directory of migrations", readWord)
+    .option("--from <version>", "deployed version of the transition", readWord)
+    .option("--to <version>", "version the transition leads to", readWord)
+    .option("--stageset <file>", "file with the StageSet: its stages and rules are checked too", readWord)
+    .addOption(new Option("-o, --output <format>", "text or json").choices(["text", "json"]).default("text"))
+    .action(async (path: string, options: LintFlags) => {
+      await using stack = new AsyncDisposableStack();
+      const modules = wasmModules((line) => {
+        io.error(`${line}\n`);
+      });
+      const tools = startExpressions(stack, { modules, clock: systemClock });
+      done(await runLintMigrations(path, options, { io, tools }));
+    });
   return program;
 }
 

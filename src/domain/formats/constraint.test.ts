@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { matchesConstraint, parseConstraint } from "./constraint.ts";
+import { matchesConstraint, meansBelow, parseConstraint } from "./constraint.ts";
 import { parseVersion } from "./version.ts";
 
 interface Row {
@@ -174,4 +174,30 @@ describe("parseConstraint", () => {
       expect(parseConstraint(text).kind).toBe("malformed");
     },
   );
+});
+
+describe("meansBelow", () => {
+  test.each([
+    ["*", "0.0.1", true],
+    ["*", "0.0.0-0", false],
+    [">=1.0.0", "1.0.0", false],
+    [">=1.0.0", "1.0.1-0", true],
+    [">1.0.0", "1.0.1-0", false],
+    [">1.0.0", "1.0.1-0.0", true],
+    [">1.0.0-rc", "1.0.0-rc.0", false],
+    [">1.0.0-rc", "1.0.0-rc.1", true],
+    ["<1.0.0", "0.5.0", true],
+    [">=2 <1", "9.0.0", false],
+    ["=1.2.3", "1.2.3", false],
+    ["=1.2.3", "1.2.4", true],
+    ["!=0", "1.0.0", true],
+    ["^3 || 1.x", "2.0.0", true],
+    ["^3 || 2.x", "2.0.0", false],
+    [">*", "9.0.0", false],
+  ])("constraint %j means versions below %s: %j", (text, limit, expected) => {
+    const parsed = parseConstraint(text);
+    const version = parseVersion(limit);
+    if (parsed.kind !== "constraint" || version === undefined) throw new Error(`no constraint or version: ${text}`);
+    expect(meansBelow(parsed.constraint, version)).toBe(expected);
+  });
 });

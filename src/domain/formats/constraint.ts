@@ -46,6 +46,27 @@ export function matchesConstraint(constraint: Constraint, version: Version): boo
   return constraint.groups.some((group) => group.every((comparator) => holds(comparator, version)));
 }
 
+/** Whether any version below the limit is meant: the least one that a group means is at one of its bounds. */
+export function meansBelow(constraint: Constraint, limit: Version): boolean {
+  const least = { ...release(0n, 0n, 0n), prerelease: ["0"] };
+  const bounds = constraint.groups
+    .flat()
+    .flatMap(({ from, to }) => [
+      ...(from === undefined ? [] : [from]),
+      ...(to === undefined ? [] : [to.version, justAbove(to.version)]),
+    ]);
+  return [least, ...bounds].some(
+    (version) => compareVersions(version, limit) < 0 && matchesConstraint(constraint, version),
+  );
+}
+
+/** The least version above another one. */
+function justAbove({ major, minor, patch, prerelease }: Version): Version {
+  return prerelease.length === 0
+    ? { ...release(major, minor, patch + 1n), prerelease: ["0"] }
+    : { ...release(major, minor, patch), prerelease: [...prerelease, "0"] };
+}
+
 function holds({ kind, from, to }: Comparator, version: Version): boolean {
   const aboveFrom = from === undefined || compareVersions(version, from) >= 0;
   const order = to === undefined ? -1 : compareVersions(version, to.version);

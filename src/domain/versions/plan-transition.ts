@@ -51,7 +51,7 @@ export interface TransitionInput {
 export function planTransition(input: TransitionInput): TransitionPlan | VersionRefusal {
   const { deployed, wanted, rules } = input;
   const records = readLedger(input.rungs, input.recorded);
-  const { apply, unwind } = select(input, records);
+  const { apply, unwind } = crossedBoundaries(input, records);
   const irreversible = unwind.find((rung) => stepsOf(rung, "down").length === 0);
   const downward = compareVersions(wanted, deployed) < 0;
   if (downward && rules.allowDowngrade !== true)
@@ -80,9 +80,9 @@ export function planTransition(input: TransitionInput): TransitionPlan | Version
  * version it leads to: the first step of a direction drops the entries of the other, so a restart after it sees that
  * step alone.
  */
-function select(
-  { deployed, wanted, rungs }: TransitionInput,
-  records: ReadonlyMap<Rung, RungRecord>,
+export function crossedBoundaries(
+  { deployed, wanted, rungs }: Pick<TransitionInput, "deployed" | "wanted" | "rungs">,
+  records: ReadonlyMap<Rung, RungRecord> = new Map(),
 ): { readonly apply: readonly Rung[]; readonly unwind: readonly Rung[] } {
   const apply: Rung[] = [];
   const unwind: Rung[] = [];
@@ -160,17 +160,18 @@ function place(
     unwind,
     apply: selected.apply.map((rung) => planned(rung, "up", at(rung))),
     leftovers: selected.leftovers,
-    inverted: inversion(selected.apply, at),
+    inverted: invertedOrder(selected.apply, stages),
   };
 }
 
-/** The first higher boundary that runs before a lower one; `apply` is in ascending order. */
-function inversion(apply: readonly Rung[], at: (rung: Rung) => number): TransitionPlan["inverted"] {
-  let latest: Rung | undefined;
+/** The first higher boundary that runs before a lower one, of migrations in ascending order. */
+export function invertedOrder(apply: readonly Rung[], stages: TransitionInput["stages"]): TransitionPlan["inverted"] {
+  let latest: { readonly rung: Rung; readonly position: number } | undefined;
   for (const rung of apply) {
-    if (latest !== undefined && at(rung) < at(latest) && compareVersions(rung.to, latest.to) > 0)
-      return { higher: rung, lower: latest };
-    if (latest === undefined || at(rung) > at(latest)) latest = rung;
+    const position = stagePosition(stages, rung.migration.stage) ?? 0;
+    if (latest !== undefined && position < latest.position && compareVersions(rung.to, latest.rung.to) > 0)
+      return { higher: rung, lower: latest.rung };
+    if (latest === undefined || position > latest.position) latest = { rung, position };
   }
   return undefined;
 }
