@@ -120,6 +120,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
     const key = keyOf(name);
     options.engine().observer.release(key);
     options.engine().metrics.release(key);
+    options.engine().actions.abandon(key);
     options.engine().podCauses.follow(key, []);
     options.engine().aheads.abandon(key);
     options.engine().targets.release(key);
@@ -176,7 +177,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
     if (Number.isFinite(wakeAt)) queue.wakeAt(name, wakeAt, "time");
   };
   const add = (name: string, cause: Cause): void => {
-    if (started) queue.add(name, cause, { urgent: cause === "readiness" });
+    if (started) queue.add(name, cause, { urgent: cause === "readiness" || cause === "action" });
   };
 
   stageSets.subscribe((change) => {

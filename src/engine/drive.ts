@@ -62,6 +62,7 @@ export interface PassRequest {
 export async function runPass(engine: Engine, request: PassRequest): Promise<PassEnd> {
   const { key } = request;
   engine.observer.pause(key);
+  endStrayAction(engine, key);
   for (let restarts = 0; ; restarts++) {
     const object = engine.journal.object(key);
     if (object === undefined) return { kind: "gone" };
@@ -95,6 +96,18 @@ export async function runPass(engine: Engine, request: PassRequest): Promise<Pas
   }
 }
 
+/** Deletion ends a running action at once (spec 30 §1); nothing is waited for. */
+function endStrayAction(engine: Engine, key: StageSetKey): void {
+  const session = engine.session(key);
+  const { action } = session.memory;
+  if (action === undefined) return;
+  const object = engine.journal.object(key);
+  const isOfThis = object?.metadata.uid === action.call.uid;
+  if (isOfThis && object?.metadata.deletionTimestamp === undefined) return;
+  engine.actions.abandon(key);
+  remember(session, { action: undefined });
+}
+
 async function drive(
   engine: Engine,
   pass: Pass,
@@ -119,6 +132,7 @@ async function drive(
         if (result === "acknowledged") {
           remember(pass.session, step.remember);
           for (const event of step.events ?? []) pass.report.event(event);
+          if (step.completes !== undefined) engine.reports.actionRan(pass.key, step.completes.scope);
         } else if (++conflicts > mostConflicts) throw new KubeError(conflictError(pass.key));
         break;
       }
@@ -219,6 +233,7 @@ async function act(
 ): Promise<void> {
   const missing = missingRecord(engine.journal.stored(object), step.requires);
   if (missing !== undefined) throw new Error(`refused to ${step.effect.kind} stage "${step.effect.stage}": ${missing}`);
+  remember(pass.session, step.remember);
   pass.results = await runEffect(engine, pass, step.effect, signal);
   for (const name of invalidated(pass.facts, step.effect)) pass.facts.delete(name);
 }

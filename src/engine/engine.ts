@@ -1,4 +1,4 @@
-import type { StageSetSpec, StageSetStatus } from "../api/stage-set.ts";
+import type { Action, StageSetSpec, StageSetStatus } from "../api/stage-set.ts";
 import type { ArtifactStore } from "../source/artifact-store.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Random } from "../lib/random.ts";
@@ -10,6 +10,7 @@ import type { DependencyView } from "../domain/dependencies.ts";
 import type { EngineOptions } from "../domain/pass/state.ts";
 import type { ForcedDrop } from "../domain/pass/step.ts";
 import type { AheadRenders } from "./ahead.ts";
+import type { ActionRuns } from "./action-runs.ts";
 import type { Cel } from "./facts/cel.ts";
 import type { RenderCache } from "./facts/render-cache.ts";
 import type { Journal, StageSetKey } from "./journal.ts";
@@ -34,6 +35,8 @@ export interface Reports {
   driftCorrected(key: StageSetKey, stage: string, objects: number): void;
   /** A roll-out begins to wait for an update window. */
   updateDeferred(key: StageSetKey): void;
+  /** A pre or post action ran and is on record. */
+  actionRan(key: StageSetKey, scope: NonNullable<Action["scope"]>): void;
   teardownForced(key: StageSetKey, drop: ForcedDrop): void;
   /** The rollout-wide error budget was read. */
   budgetRead(key: StageSetKey, remaining: number): void;
@@ -63,6 +66,7 @@ export interface Engine {
   readonly renders: RenderCache;
   readonly observer: Observer;
   readonly metrics: MetricReadings;
+  readonly actions: ActionRuns;
   readonly podCauses: PodCauses;
   readonly aheads: AheadRenders;
   /** Passes wait for a place. */

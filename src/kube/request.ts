@@ -197,6 +197,28 @@ export function jsonPatchRequest(
   };
 }
 
+export type PatchType = "strategic" | "merge" | "json";
+
+const patchContentTypes = {
+  strategic: "application/strategic-merge-patch+json",
+  merge: "application/merge-patch+json",
+  json: "application/json-patch+json",
+} as const satisfies Readonly<Record<PatchType, string>>;
+
+/** A patch that is JSON already, sent as it is. Custom resources answer 415 to a strategic one. */
+export function patchRequest(
+  r: ApiResource,
+  o: WriteOptions & ObjectName & { readonly patchType: PatchType; readonly body: string },
+): KubeRequest {
+  return {
+    method: "PATCH",
+    path: objectPath(r, o),
+    ...queryOf({ fieldManager: o.fieldManager, dryRun: dryRunQuery(o.dryRun) }),
+    contentType: patchContentTypes[o.patchType],
+    body: o.body,
+  };
+}
+
 /** Server-side apply; `body` is the manifest as JSON or YAML bytes, sent untouched so that big integers keep their digits. */
 export function applyRequest(
   r: ApiResource,

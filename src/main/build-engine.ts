@@ -6,6 +6,7 @@ import { createComputePool } from "../compute/pool.ts";
 import type { AccountUsage } from "../controller/account-usage.ts";
 import type { StageSetController } from "../controller/stage-set-controller.ts";
 import type { Cause } from "../domain/pass/state.ts";
+import { createActionRuns } from "../engine/action-runs.ts";
 import { createAheadRenders } from "../engine/ahead.ts";
 import type { Engine } from "../engine/engine.ts";
 import { hostAllowance } from "../domain/formats/host-glob.ts";
@@ -83,6 +84,15 @@ export async function buildEngine(
       failed: (key) => parts.reports.metricSourceFailed(key),
     }),
   );
+  const actions = stack.use(
+    createActionRuns({
+      access,
+      clock,
+      logger,
+      cel,
+      wake: (key) => controller.wake(key, "action"),
+    }),
+  );
   const wake = (key: StageSetKey, cause: Cause): void => controller.wake(key, cause);
   const observer = stack.use(createObserver({ clock, logger, wake }));
   const podCauses = stack.use(createPodCauses({ clock, wake }));
@@ -125,6 +135,7 @@ export async function buildEngine(
     renders: createRenderCache({ maxBytes: renderCacheBytes }),
     observer,
     metrics: metricReadings,
+    actions,
     podCauses,
     aheads: stack.use(createAheadRenders({ clock })),
     isBusy: () => controller.queue.depth > 0,

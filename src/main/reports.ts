@@ -72,6 +72,7 @@ export function createReports(options: ReportOptions): ProcessReports {
     stageApplied: (key, stage) => metrics.stagesApplied.add({ ...key, stage }),
     driftCorrected: (key, stage, objects) => metrics.driftCorrected.add({ ...key, stage }, objects),
     updateDeferred: (key) => metrics.updateDeferred.add({ ...key }),
+    actionRan: (key, scope) => metrics.actionRuns.add({ ...key, scope }),
     budgetRead: (key, remaining) => metrics.budgetRemaining.set({ ...key }, remaining),
     metricSourceFailed: (key) => metrics.metricSourceErrors.add({ ...key }),
     teardownForced(key, drop) {

@@ -17,6 +17,7 @@ export interface Metrics {
   readonly stagesApplied: Counter;
   readonly driftCorrected: Counter;
   readonly updateDeferred: Counter;
+  readonly actionRuns: Counter;
   readonly metricSourceErrors: Counter;
   readonly teardownForced: Counter;
   readonly inventorySkipped: Counter;
@@ -94,6 +95,11 @@ export function createMetrics(build: {
       name: "stageset_update_deferred_total",
       help: "Roll-outs that began to wait for an update window",
       labels: named,
+    }),
+    actionRuns: counter(registry, {
+      name: "stageset_action_runs_total",
+      help: "Pre and post actions that ran and are on record",
+      labels: [...named, "scope"],
     }),
     metricSourceErrors: counter(registry, {
       name: "stageset_metric_source_errors_total",

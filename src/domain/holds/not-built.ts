@@ -1,7 +1,7 @@
-import type { StageSetSpec } from "../../api/stage-set.ts";
+import type { Action, StageSetSpec } from "../../api/stage-set.ts";
 import { failure, type Failure } from "../failure.ts";
 import type { Promotion } from "../promotion/soak.ts";
-import { allActions, stagesOf } from "../validation/places.ts";
+import { allActions, stagesOf, type ActionList } from "../validation/places.ts";
 import type { GoalInput, Hold } from "./hold.ts";
 
 /** How long until a spec that asks for too much is looked at again without any event (spec 10 §6, `M`). */
@@ -37,10 +37,19 @@ function* missingFeatures(spec: StageSetSpec): Generator<string> {
   const asksForMore = ({ actions, promotion }: StageSetSpec["stages"][number]): boolean =>
     actions !== undefined || promotion !== undefined;
   if ((spec.onRollback ?? []).length === 0 && !spec.stages.some(asksForMore)) return;
-  for (const [{ path }] of allActions(spec)) yield path;
+  for (const [{ path }, action, list] of allActions(spec)) yield* missingInAction(path, action, list);
   for (const [{ path }, stage] of stagesOf(spec)) {
     if (stage.promotion !== undefined) yield* missingInGate(`${path}.promotion`, stage.promotion);
   }
+}
+
+function* missingInAction(path: string, action: Action, list: ActionList["kind"]): Generator<string> {
+  if (list !== "pre" && list !== "post") {
+    yield path;
+    return;
+  }
+  for (const verb of ["http", "job", "apply"] as const) if (action[verb] !== undefined) yield `${path}.${verb}`;
+  if (action.scope === "Version" || action.scope === "Lifetime") yield `${path}.scope`;
 }
 
 function* missingInGate(path: string, promotion: Promotion): Generator<string> {

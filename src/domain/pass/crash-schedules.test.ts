@@ -44,6 +44,11 @@ class World {
   facts = new Map<string, Fact>();
   results: Results = noResults();
   causes: ReadonlySet<Cause> = new Set();
+  /** What actions did, by stage, list, name and revision; those that are on record were counted as completed. */
+  readonly acts: string[] = [];
+  completed = 0;
+  /** Passes since the action under way began. */
+  running = 0;
   /** Passes that looked at the health of one stage alone. */
   ticks = 0;
 
@@ -63,16 +68,18 @@ class World {
       case "record":
         this.#record(step);
         if (step.remember !== undefined) this.memory = { ...this.memory, ...step.remember };
+        if (step.completes !== undefined) this.completed++;
         return this.gone;
       case "do": {
         const missing = missingRecord(state.stored, step.requires);
         if (missing !== undefined) throw new Error(`effect refused: ${missing}`);
+        this.memory = { ...this.memory, ...step.remember };
         this.#act(step.effect);
         return false;
       }
       case "park":
         this.memory = { ...this.memory, ...step.remember };
-        if (step.watches === "kept") this.#checkTick();
+        if (step.watches === "kept" && this.memory.action === undefined) this.#checkTick();
         return true;
       case "end":
         this.memory = { ...this.memory, ...step.outcome.remember };
@@ -86,6 +93,10 @@ class World {
     this.facts = new Map();
     this.results = noResults();
     if (how === "crashed") this.memory = emptyMemory;
+    const { action } = this.memory;
+    // Whatever runs has ended by the next pass but one.
+    if (action !== undefined && this.running++ > 0)
+      this.memory = { ...this.memory, action: { ...action, outcome: { kind: "completed" } } };
     this.elapsed += 10_000;
   }
 
@@ -256,6 +267,10 @@ class World {
       };
       return;
     }
+    if (effect.kind === "action") {
+      this.#run(effect);
+      return;
+    }
     // Spec 20 §8.3: a Ready may share its write with what follows it, but not come after an effect.
     if (effect.purpose === "prune" && this.status.stages?.some(({ phase }) => phase !== "Ready") === true)
       throw new Error("something is pruned before every stage is on record as Ready");
@@ -274,6 +289,22 @@ class World {
         errors: [],
       }),
     };
+  }
+
+  /** E5, spec 30 §1 and §4: what is on record does not run, and each list runs at its place. */
+  #run({ call }: Extract<Effect, { kind: "action" }>): void {
+    const { stage, list, action, revision } = call;
+    const entry = this.status.stages?.find((each) => each.name === stage);
+    const shown = `${stage} ${list} ${action.name} ${revision}`;
+    if (entry?.ledgerRevision === revision && entry.executedActions?.includes(action.name) === true)
+      throw new Error(`${shown} runs although it is on record`);
+    this.#checkGates(stage, revision);
+    const written = this.history.includes(`write ${stage} ${revision}`);
+    if (list === "pre" ? written : !written || entry?.appliedRevision !== revision)
+      throw new Error(`${shown} runs at the wrong time`);
+    if (entry?.phase === "Ready") throw new Error(`${shown} runs while its stage is Ready`);
+    this.running = 0;
+    this.acts.push(shown);
   }
 
   /** E1: nothing is written that is not recorded. A crash may come between two writes of one wave. */
@@ -349,6 +380,7 @@ function isDeployed(world: World): boolean {
 function lifetime(
   crashes: ReadonlySet<number>,
   gated: readonly string[] = [],
+  acting: readonly string[] = [],
 ): {
   readonly world: World;
   readonly steps: number;
@@ -359,6 +391,9 @@ function lifetime(
     stages: world.spec.stages.map((stage) =>
       gated.includes(stage.name) ? { ...stage, promotion: { soak: `${soakMs}ms` } } : stage,
     ),
+  };
+  world.spec = {
+    stages: world.spec.stages.map((stage) => (acting.includes(stage.name) ? { ...stage, actions } : stage)),
   };
   const counter = { steps: 0 };
   const left = new Set(crashes);
@@ -374,6 +409,14 @@ function lifetime(
   runUntil(world, () => world.gone, left, counter);
   return { world, steps: counter.steps, deployed };
 }
+
+const actions = {
+  pre: [
+    { name: "stop", wait: {} },
+    { name: "drain", wait: {} },
+  ],
+  post: [{ name: "tell", wait: {} }],
+};
 
 /** E3: no write of a later stage at a revision before the earlier ones were Ready at it. */
 function outOfOrder(history: readonly string[]): string | undefined {
@@ -465,6 +508,34 @@ describe("stages with a soak, in a process that dies between any two steps (pure
       expect(crashed.world.objects.size, `crash before step ${step}`).toBe(0);
       expect(phases(crashed.world), `crash before step ${step}`).toEqual(phases(clean.world));
       expect(outOfOrder(crashed.world.history), `crash before step ${step}`).toBeUndefined();
+    }
+  });
+});
+
+describe("stages with actions, in a process that dies between any two steps (pure)", () => {
+  const acting = ["a", "c"];
+  const wanted = ["r1", "r2"].flatMap((revision) =>
+    acting.flatMap((stage) => ["pre stop", "pre drain", "post tell"].map((what) => `${stage} ${what} ${revision}`)),
+  );
+
+  test("[30.1] each action runs once for each revision, in its order", () => {
+    const { acts, completed } = lifetime(new Set(), [], acting).world;
+    expect(acts).toEqual(wanted);
+    expect(completed).toBe(wanted.length);
+  });
+
+  test("[30.2] a crash at each step repeats at most what it interrupted, and ends in the same state", () => {
+    const clean = lifetime(new Set(), ["a"], acting);
+    for (let step = 0; step < clean.steps; step++) {
+      const { deployed, world } = lifetime(new Set([step]), ["a"], acting);
+      const shown = `crash before step ${step}`;
+      expect([...new Set(world.acts)], shown).toEqual(wanted);
+      expect(world.acts.length, shown).toBeLessThanOrEqual(wanted.length + 1);
+      expect(world.completed, shown).toBe(wanted.length);
+      expect(world.objects.size, shown).toBe(0);
+      expect(outOfOrder(world.history), shown).toBeUndefined();
+      const ledgers = (of: unknown): unknown => JSON.stringify(of).match(/"executedActions":[^\]]*/g);
+      expect(ledgers(deployed), shown).toEqual(ledgers(clean.deployed));
     }
   });
 });

@@ -4,6 +4,7 @@ import { revisionKeys, type Pin } from "../pins.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import type { StageSetSpec } from "../../api/stage-set.ts";
 import { orderedStages, readyCondition, stageEntry, withReady } from "../status.ts";
+import { actedStep } from "./action-step.ts";
 import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failures.ts";
 import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
 import { budgetStep } from "./budget-step.ts";
@@ -42,7 +43,13 @@ export function nextStep(state: PassState): Step {
   // Asked for again at once, it would fail again.
   const again = step.kind === "record" && step.write.kind === "inventory" && state.snapshot.deletedAt === undefined;
   if (again && recordFailure !== undefined) return endFailed(state, recordFailure);
-  return withoutTick(step.kind === "end" ? endOfRun(state, step) : step);
+  return withoutTick(step.kind === "end" ? withoutEndedAction(state, endOfRun(state, step)) : step);
+}
+
+/** What an action came to is told by the pass that sees its end; nothing later takes it for its own. */
+function withoutEndedAction({ memory }: PassState, step: Step): Step {
+  if (step.kind !== "end" || memory.action?.outcome === undefined) return step;
+  return { ...step, outcome: { ...step.outcome, remember: { ...step.outcome.remember, action: undefined } } };
 }
 
 /** Ticks come only after a full pass that ends at a gate, or after another tick. */
@@ -72,6 +79,7 @@ function joined(state: PassState, step: Step): Step {
     write: next.write,
     remember: { ...step.remember, ...next.remember },
     events: [...(step.events ?? []), ...(next.events ?? [])],
+    ...(step.completes === undefined ? {} : { completes: step.completes }),
   };
 }
 
@@ -79,6 +87,8 @@ function decide(state: PassState): Step {
   const { snapshot, stored } = state;
   if (snapshot.deletedAt !== undefined) return teardownStep(state, snapshot.deletedAt);
   if (!stored.hasFinalizer) return { kind: "record", write: { kind: "finalizer", change: "add" } };
+  const acted = actedStep(state);
+  if (acted !== undefined) return acted;
   if (snapshot.spec?.suspend === true) return endSuspended(state);
   if (snapshot.spec === undefined || snapshot.invalid !== undefined)
     return endFailed(state, { ...failure("InvalidSpec", snapshot.invalid ?? "spec is missing"), terminal: true });

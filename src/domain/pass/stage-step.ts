@@ -6,6 +6,7 @@ import { newGate, withoutSoak } from "../promotion/soak.ts";
 import { planWaves } from "../waves.ts";
 import { appliedIdentity, enteredIdentity, stageEntry, type withStage } from "../status.ts";
 import { verifyTimeoutMs } from "../timing.ts";
+import { actionStep, hasAction } from "./action-step.ts";
 import { isAuditDue } from "./audit.ts";
 import { connectFailure } from "./failures.ts";
 import { endFailed } from "./finish.ts";
@@ -22,7 +23,7 @@ import type {
 } from "./state.ts";
 import type { Effect, InventoryRecord, RecordKey, Step } from "./step.ts";
 import { describeWaiting, isGivenUp, listedNow, readinessWake, waitForReadiness, waitingField } from "./stage-wait.ts";
-import { record, runMemory, withKey, withoutKey, type Turn } from "./turn.ts";
+import { earlierStages, record, runMemory, withKey, withoutKey, type StageTurn, type Turn } from "./turn.ts";
 
 /** The stage asks for nothing more in this pass. */
 export interface Passed {
@@ -42,26 +43,25 @@ export function stageStep(state: PassState, plan: Plan, goal: StageGoal): Step |
   const stage = plan.spec.stages[goal.index];
   if (stage === undefined || goal.identity === undefined || goal.mode === "untouched") return passed;
   const as = stageIdentity(plan.spec, stage, state.options.defaultServiceAccount);
+  const entry = stageEntry(state.stored.status, goal.stage);
+  const early: StageTurn = { state, plan, goal, stage, as, identity: goal.identity, entry };
+  const before = goal.mode === "keep" ? undefined : beforeObjects(early);
+  if (before !== undefined) return before;
   const render = turnRender(state, plan, goal);
   if ("step" in render) return render.step;
   if (render.render === undefined) return passed;
   const remembered = state.memory.renderHashes.get(goal.stage);
   const rerendered = remembered !== undefined && remembered !== render.render.hash;
-  const entry = stageEntry(state.stored.status, goal.stage);
-  const turn: Turn = {
-    state,
-    plan,
-    goal,
-    stage,
-    as,
-    identity: goal.identity,
-    render: render.render,
-    entry,
-    rerendered,
-  };
+  const turn: Turn = { ...early, render: render.render, rerendered };
   const settled = goal.mode === "keep" || (entry?.phase === "Pending" && settledPhase(plan, goal) === "Pending");
   if (settled && !rerendered) return goal.index < (plan.run?.turn ?? 0) ? passed : keepStage(turn);
   return releaseStage(turn);
+}
+
+/** Pre actions: the stage has begun, on record, before the first of them (spec 20 step 18). */
+function beforeObjects(turn: StageTurn): Step | undefined {
+  if (!hasAction(turn, "pre")) return undefined;
+  return connect(turn) ?? begin(turn, "as rendered before") ?? actionStep(turn, "pre");
 }
 
 /** The render for this turn: one that waited for an earlier stage is read again (spec 20 step 19). */
@@ -102,9 +102,11 @@ function isReadAgain(plan: Plan, goal: StageGoal, first: Extract<RenderFact, { k
   if (first.provisional) return true;
   if (goal.mode === "keep") return false;
   const { turn = 0, begun = false } = plan.run ?? {};
-  // Nothing was applied since the first stage was rendered.
-  const firstToCome = Math.max(begun ? turn + 1 : turn, 1);
-  return goal.index >= firstToCome && (plan.spec.stages[goal.index]?.postBuild?.substituteFrom ?? []).length > 0;
+  const stage = plan.spec.stages[goal.index];
+  // Nothing was done since the first stage was rendered, unless it has pre actions.
+  const untouched = (stage?.actions?.pre ?? []).length === 0 ? 1 : 0;
+  const firstToCome = Math.max(begun ? turn + 1 : turn, untouched);
+  return goal.index >= firstToCome && (stage?.postBuild?.substituteFrom ?? []).length > 0;
 }
 
 /** Re-asserts a stage that is done: reads, repairs drift, looks at readiness, waits for nothing. */
@@ -152,7 +154,7 @@ function keptNotReady(turn: Turn): Step | Passed {
 function releaseStage(turn: Turn): Step | Passed {
   const prepared = prepare(turn);
   if (prepared !== undefined) return prepared;
-  const begun = begin(turn);
+  const begun = begin(turn, turn.rerendered ? "rendered anew" : "as rendered before");
   if (begun !== undefined) return begun;
   const applied = appliedBefore(turn)
     ? restoreLost(turn)
@@ -160,7 +162,8 @@ function releaseStage(turn: Turn): Step | Passed {
   if (applied !== undefined) return applied;
   const readiness = readinessOf(turn);
   if (readiness.kind === "need") return readiness;
-  if (readiness.kind === "ready") return becomeReady(turn);
+  const acts = readiness.kind === "ready" && hasAction(turn, "post");
+  if (readiness.kind === "ready" && !acts) return becomeReady(turn);
   const acceptedOnRecord =
     sameIdentity(appliedIdentity(turn.entry), turn.identity) && turn.entry?.appliedDigest === turn.identity.digest;
   const waits = readiness.kind === "waiting" && !isGivenUp(turn, readiness);
@@ -170,20 +173,30 @@ function releaseStage(turn: Turn): Step | Passed {
       { ...acceptedFields(turn), phase: "Verifying", message: undefined, ...waitingField(turn, readiness) },
       { ...rememberRender(turn), ...listedNow(turn) },
     );
-  return readiness.kind === "failed"
-    ? endFailed(turn.state, verifyFailure(turn, readiness))
-    : waitForReadiness(turn, readiness);
+  switch (readiness.kind) {
+    case "ready":
+      return actionStep(turn, "post") ?? becomeReady(turn);
+    case "failed":
+      return endFailed(turn.state, verifyFailure(turn, readiness));
+    case "waiting":
+      return waitForReadiness(turn, readiness);
+  }
 }
 
 /** Connection and inventory, before any write to the target. */
 function prepare(turn: Turn): Step | undefined {
-  const { state, goal, as } = turn;
-  const key = { kind: "connection", identity: as, turn: turn.plan.spec.kubeConfig && goal.stage } as const;
-  const connection = factOf(state, key);
-  if (connection === undefined) return { kind: "need", facts: [key] };
-  if (connection.kind === "failed") return endFailed(state, connectFailure(goal.stage, connection.failure));
+  const { state } = turn;
+  const connection = connect(turn);
+  if (connection !== undefined) return connection;
   if (state.results.recordFailure !== undefined) return endFailed(state, state.results.recordFailure);
   return recordInventory(turn);
+}
+
+function connect({ state, plan, goal, as }: StageTurn): Step | undefined {
+  const key = { kind: "connection", identity: as, turn: plan.spec.kubeConfig && goal.stage } as const;
+  const connection = factOf(state, key);
+  if (connection === undefined) return { kind: "need", facts: [key] };
+  return connection.kind === "failed" ? endFailed(state, connectFailure(goal.stage, connection.failure)) : undefined;
 }
 
 /**
@@ -256,8 +269,9 @@ function shortVersion(version: string | undefined): string | undefined {
 }
 
 /** `enteredRevision` and `enteredDigest`, acknowledged before the stage's first write at this identity. */
-function begin(turn: Turn): Step | undefined {
-  const { entry, identity, goal, rerendered, state } = turn;
+function begin(turn: StageTurn, content: "rendered anew" | "as rendered before"): Step | undefined {
+  const { entry, identity, goal, state } = turn;
+  const rerendered = content === "rendered anew";
   const entered = enteredIdentity(entry);
   const onRecord =
     entry?.enteredRevision === identity.revision &&
@@ -349,13 +363,14 @@ function applyStep(turn: Turn, mode: ApplyEffect["mode"]): Step | undefined {
 
 /** E1, E3 and E5 as records the driver checks before the effect. */
 function requirements(turn: Turn, ids: readonly string[], mode: ApplyEffect["mode"]): readonly RecordKey[] {
-  const { goal, identity, plan } = turn;
+  const { goal, identity } = turn;
   const keys: RecordKey[] = [{ kind: "finalizer" }, { kind: "inventory", stage: goal.stage, ids }];
   if (mode !== "changed") return keys;
-  const earlier = plan.goals.stages
-    .filter((other) => other.index < goal.index && other.content === "pin" && other.identity !== undefined)
-    .flatMap((other) => (other.identity === undefined ? [] : [{ stage: other.stage, identity: other.identity }]));
-  return [...keys, { kind: "entered", stage: goal.stage, identity }, { kind: "earlierStagesReady", stages: earlier }];
+  return [
+    ...keys,
+    { kind: "entered", stage: goal.stage, identity },
+    { kind: "earlierStagesReady", stages: earlierStages(turn) },
+  ];
 }
 
 function currentResult(turn: Turn): StageResult | undefined {

@@ -1,5 +1,6 @@
 import type { ReadyReason } from "../../api/reasons.ts";
 import type { StageSet, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
+import type { ActionRun } from "../actions/action-run.ts";
 import type { Failure } from "../failure.ts";
 import type { MetricAnswer } from "../metrics/metric-answer.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
@@ -287,6 +288,8 @@ export interface Memory {
   readonly auditedAt: number | undefined;
   /** Set while a promotion gate is closed and only ticks are due. */
   readonly tick: TickMemory | undefined;
+  /** The action under way, or one that ended and is not accounted for yet. */
+  readonly action: ActionRun | undefined;
 }
 
 /** What the last full pass leaves to the ticks after it. */
@@ -325,14 +328,25 @@ export const emptyMemory: Memory = {
   budgetsCounted: new Map(),
   auditedAt: undefined,
   tick: undefined,
+  action: undefined,
 };
 
 /**
  * Why the pass runs: `time` covers every timer, `readiness` a wait that may be over, `drift` an object that was touched,
- * `metric` an answer of a metric source.
+ * `metric` an answer of a metric source, `action` the end of an action.
  */
 export type Cause =
-  "spec" | "annotation" | "source" | "dependency" | "inventory" | "readiness" | "drift" | "metric" | "time" | "start";
+  | "spec"
+  | "annotation"
+  | "source"
+  | "dependency"
+  | "inventory"
+  | "readiness"
+  | "drift"
+  | "metric"
+  | "action"
+  | "time"
+  | "start";
 
 export interface PassState {
   readonly snapshot: Snapshot;

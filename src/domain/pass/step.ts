@@ -1,5 +1,6 @@
-import type { StageSetStatus } from "../../api/stage-set.ts";
 import type { ReadyReason } from "../../api/reasons.ts";
+import type { Action, StageSetStatus } from "../../api/stage-set.ts";
+import type { ActionCall } from "../actions/action-run.ts";
 import type { Failure } from "../failure.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
 import type { RenderedObject } from "../rendered.ts";
@@ -23,8 +24,16 @@ export type Step =
       readonly joinsNext?: "at once" | "once prepared";
       /** Told once the record is acknowledged. */
       readonly events?: readonly PassEvent[];
+      /** The record is the one of a pre or post action that ran. */
+      readonly completes?: { readonly scope: NonNullable<Action["scope"]> };
     }
-  | { readonly kind: "do"; readonly effect: Effect; readonly requires: readonly RecordKey[] }
+  | {
+      readonly kind: "do";
+      readonly effect: Effect;
+      readonly requires: readonly RecordKey[];
+      /** Before the effect begins. */
+      readonly remember?: Partial<Memory>;
+    }
   | {
       readonly kind: "park";
       readonly wakes: readonly Wake[];
@@ -104,7 +113,9 @@ export type Effect =
       readonly as: readonly Identity[];
       readonly entries: readonly RecordedEntry[];
       readonly purpose: "prune" | "teardown";
-    };
+    }
+  /** Starts an action, which then runs beside the passes: its end wakes the StageSet. */
+  | { readonly kind: "action"; readonly stage: string; readonly call: ActionCall };
 
 /** What runs the key again. Any trigger of spec 20 §1 does so too. */
 export type Wake =

@@ -6,23 +6,27 @@ import { factOf, releasing, statusContext, type Plan } from "./plan.ts";
 import type { Identity, PassState, RenderFact } from "./state.ts";
 import type { Step } from "./step.ts";
 
-/** One stage in its turn, with everything its part of the pass needs. */
-export interface Turn {
+/** One stage in its turn, before what it is rendered from is read for the last time. */
+export interface StageTurn {
   readonly state: PassState;
   readonly plan: Plan;
   readonly goal: StageGoal;
   readonly stage: Stage;
   readonly as: Identity;
   readonly identity: ArtifactIdentity;
-  readonly render: Extract<RenderFact, { kind: "rendered" }>;
   readonly entry: StageStatus | undefined;
+}
+
+/** One stage in its turn, with everything its part of the pass needs. */
+export interface Turn extends StageTurn {
+  readonly render: Extract<RenderFact, { kind: "rendered" }>;
   /** The render differs from what this process applied last under the same identity. */
   readonly rerendered: boolean;
 }
 
 /** How far the run has come: at this stage, or past it. */
 export function runMemory(
-  { state, plan, goal }: Turn,
+  { state, plan, goal }: StageTurn,
   over: "goes on" | "is over" = "goes on",
 ): PassState["memory"]["run"] {
   const begun = over === "goes on";
@@ -37,9 +41,19 @@ export function hasNews(state: PassState, run: PassState["memory"]["run"]): bool
   return run !== undefined && (run.news || state.causes.has("source"));
 }
 
+/** What must be Ready before this stage is written at what it is pinned to (E3). */
+export function earlierStages({
+  plan,
+  goal,
+}: StageTurn): readonly { readonly stage: string; readonly identity: ArtifactIdentity }[] {
+  return plan.goals.stages
+    .filter((other) => other.index < goal.index && other.content === "pin" && other.identity !== undefined)
+    .flatMap((other) => (other.identity === undefined ? [] : [{ stage: other.stage, identity: other.identity }]));
+}
+
 /** A status write that changes this stage's entry and no other; Ready is True of no stage that is at work (spec 20 E4). */
 export function record(
-  turn: Turn,
+  turn: StageTurn,
   change: Parameters<typeof withStage>[2],
   remember: NonNullable<Extract<Step, { kind: "record" }>["remember"]>,
 ): Extract<Step, { kind: "record" }> {

@@ -3,6 +3,7 @@ import type { Effect } from "../../domain/pass/step.ts";
 import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { inPhase } from "../phase.ts";
+import { startAction } from "./action.ts";
 import { runApply } from "./apply.ts";
 import { runDelete } from "./delete.ts";
 
@@ -19,6 +20,8 @@ export function runEffect(engine: Engine, pass: Pass, effect: Effect, signal: Ab
         return results;
       });
     }
+    case "action":
+      return Promise.resolve(startAction(engine, pass, effect));
     case "delete":
       return inPhase(
         engine,

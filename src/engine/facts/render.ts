@@ -277,8 +277,8 @@ async function stageVariables(
     { name: stage.name, operation: "resolve postBuild variables", cause: read.cause },
     authorization,
   );
-  // An earlier stage may still create what is missing; without one the preflight has the last word.
-  const earlier = spec.stages[0]?.name !== stage.name;
+  // An earlier stage or a pre action may still create what is missing; without them the preflight has the last word.
+  const earlier = spec.stages[0]?.name !== stage.name || (stage.actions?.pre ?? []).length > 0;
   return read.kind === "missing" && earlier && key.at === "preflight"
     ? { kind: "postponed", failure: why }
     : { kind: "failed", failure: why };

@@ -1,0 +1,27 @@
+/**
+ * Why an attempt of an action failed. The message is for status, and without Secret values. `final`: another attempt cannot
+ * help (spec 30 §2.2).
+ */
+export class ActionError extends Error {
+  override name = "ActionError";
+  readonly retry: "attempt" | "final";
+  /** `permanent`: a right, or a kind, is missing (spec 30 §2.3). */
+  readonly class: "ordinary" | "permanent";
+  /** What the server asked to wait before another attempt, ms. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    message: string,
+    o: {
+      readonly retry?: "attempt" | "final";
+      readonly class?: "ordinary" | "permanent";
+      readonly retryAfterMs?: number | undefined;
+      readonly cause?: unknown;
+    } = {},
+  ) {
+    super(message, o.cause === undefined ? undefined : { cause: o.cause });
+    this.class = o.class ?? "ordinary";
+    this.retry = o.retry ?? (this.class === "permanent" ? "final" : "attempt");
+    this.retryAfterMs = o.retryAfterMs;
+  }
+}

@@ -1,0 +1,32 @@
+import type { Access } from "../identity/access.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { KubeObject } from "../lib/kube-object.ts";
+
+/** What an expression says of an object; `error`: not evaluable, which counts as not true yet. */
+export type Evaluation =
+  | { readonly kind: "value"; readonly value: boolean }
+  | { readonly kind: "error" | "overBudget"; readonly message: string };
+
+/** Everything an action works with. */
+export interface ActionContext {
+  /** Of the StageSet. */
+  readonly namespace: string;
+  /** As the action's identity, on the target cluster; live tokens, however long it takes. */
+  readonly access: (signal: AbortSignal) => Promise<Access>;
+  readonly evaluate: (expression: string, object: KubeObject, signal: AbortSignal) => Promise<Evaluation>;
+  readonly clock: Clock;
+  /** Aborts when the action is to end without an outcome. */
+  readonly signal: AbortSignal;
+}
+
+/** One attempt of an action. */
+export interface Attempt {
+  readonly context: ActionContext;
+  readonly access: Access;
+  /** Aborts with the context's signal, or when the action's time is out. */
+  readonly signal: AbortSignal;
+  /** The action's `timeout` is set and bounds the attempt; if not, the verb has a bound of its own. */
+  readonly bounded: boolean;
+  /** What the action waits for now, for the message should its time run out. */
+  readonly waitsFor: (cause: string) => void;
+}

@@ -1,0 +1,89 @@
+import type { Action } from "../api/stage-set.ts";
+import type { ActionOutcome } from "../domain/actions/action-run.ts";
+import { positiveMs } from "../domain/timing.ts";
+import { deadline, DeadlineExceeded, linkSignals } from "../lib/abort.ts";
+import { sleep } from "../lib/clock.ts";
+import { formatDuration } from "../lib/duration.ts";
+import { ActionError } from "./action-error.ts";
+import type { ActionContext, Attempt } from "./context.ts";
+import { deleteTarget } from "./delete.ts";
+import { patchTarget } from "./patch.ts";
+import { refused } from "./target.ts";
+import { waitFor } from "./wait.ts";
+
+/** Before attempt n+1: n times this, at most {@link longestBackoffMs} (spec 30 §2.2). */
+const backoffMs = 500;
+const longestBackoffMs = 5_000;
+
+/**
+ * Runs one action with its retries, within its `timeout`. A failure is an outcome.
+ *
+ * @throws the reason of the context's signal, when that ends it
+ */
+export async function runAction(action: Action, context: ActionContext): Promise<ActionOutcome> {
+  const timeoutMs = positiveMs(action.timeout);
+  using bound =
+    timeoutMs === undefined
+      ? linkSignals(context.signal)
+      : deadline(context.clock, { timeoutMs, what: "the action", parent: context.signal });
+  let waits: string | undefined;
+  let last: ActionError | undefined;
+  const attempts = (action.retries ?? 0) + 1;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      if (attempt > 1) await sleep(context.clock, delayMs(attempt - 1, last), bound.signal);
+      await tryOnce(action, {
+        context,
+        signal: bound.signal,
+        bounded: timeoutMs !== undefined,
+        waitsFor: (cause) => {
+          waits = cause;
+        },
+      });
+      return { kind: "completed" };
+    } catch (error) {
+      context.signal.throwIfAborted();
+      if (bound.signal.aborted) return timedOut(timeoutMs ?? 0, waits ?? last?.message);
+      const failed = asActionError(error);
+      if (failed.retry === "final" || attempt >= attempts)
+        return { kind: "failed", cause: failed.message, class: failed.class };
+      last = failed;
+    }
+  }
+}
+
+async function tryOnce(action: Action, o: Omit<Attempt, "access">): Promise<void> {
+  const attempt: Attempt = { ...o, access: await accessOf(o) };
+  if (action.patch !== undefined) return patchTarget(action.patch, attempt);
+  if (action.delete !== undefined) return deleteTarget(action.delete, attempt);
+  if (action.wait !== undefined) return waitFor(action.wait, attempt);
+  throw new ActionError("none of patch, delete and wait is set", { retry: "final" });
+}
+
+async function accessOf({ context, signal }: Omit<Attempt, "access">): Promise<Attempt["access"]> {
+  try {
+    return await context.access(signal);
+  } catch (error) {
+    throw refused("Cannot act", error);
+  }
+}
+
+/** What the server asked for counts while it is short. */
+function delayMs(attempt: number, last: ActionError | undefined): number {
+  const asked = last?.retryAfterMs;
+  if (asked !== undefined && asked > 0 && asked <= longestBackoffMs) return asked;
+  return Math.min(backoffMs * attempt, longestBackoffMs);
+}
+
+function timedOut(timeoutMs: number, cause: string | undefined): ActionOutcome {
+  const after = `timed out after ${formatDuration(timeoutMs)}`;
+  return { kind: "failed", cause: cause === undefined ? after : `${after}: ${cause}`, class: "ordinary" };
+}
+
+/** What is neither a refusal nor a lost deadline is a bug, and not for a retry to hide. */
+function asActionError(error: unknown): ActionError {
+  const known = refused("Cannot act", error);
+  if (known instanceof ActionError) return known;
+  if (known instanceof DeadlineExceeded) return new ActionError(known.message);
+  throw known;
+}

@@ -1,0 +1,46 @@
+import type { Action } from "../../api/stage-set.ts";
+import type { Identity } from "../pass/state.ts";
+
+/** The lists of a stage (spec 30 §1). */
+export type StageActionList = "pre" | "post";
+
+/** One action to run, with everything its completion is recorded under. */
+export interface ActionCall {
+  readonly stage: string;
+  readonly list: StageActionList;
+  readonly action: Action;
+  readonly as: Identity;
+  /** What the stage is pinned to: the key of its Revision ledger. */
+  readonly revision: string;
+  /** Of the spec that declares it. */
+  readonly generation: number;
+  /** Of the StageSet: a namesake created later has another one. */
+  readonly uid: string;
+}
+
+/**
+ * How an action ended. `permanent`: nothing but a grant, or a kind that is installed, can help (spec 30 §2.3). The cause is
+ * a sentence without Secret values that names what failed.
+ */
+export type ActionOutcome =
+  | { readonly kind: "completed" }
+  | { readonly kind: "failed"; readonly cause: string; readonly class: "permanent" | "ordinary" };
+
+/** The one action of a StageSet that runs in this process, or has ended and is not accounted for yet. */
+export interface ActionRun {
+  readonly call: ActionCall;
+  /** Undefined while it runs. */
+  readonly outcome: ActionOutcome | undefined;
+}
+
+/** Whether a run is of this call: of an action declared otherwise, by another spec, it is not. */
+export function isRunOf({ call }: ActionRun, wanted: ActionCall): boolean {
+  return (
+    call.stage === wanted.stage &&
+    call.list === wanted.list &&
+    call.action.name === wanted.action.name &&
+    call.revision === wanted.revision &&
+    call.generation === wanted.generation &&
+    call.uid === wanted.uid
+  );
+}

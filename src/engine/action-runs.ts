@@ -1,0 +1,88 @@
+import { runAction } from "../actions/run-action.ts";
+import type { ActionCall, ActionOutcome } from "../domain/actions/action-run.ts";
+import type { AccessProvider } from "../identity/access.ts";
+import { Shutdown } from "../lib/abort.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Logger } from "../lib/telemetry.ts";
+import type { Cel } from "./facts/cel.ts";
+import type { StageSetKey } from "./journal.ts";
+
+/**
+ * Actions run beside the passes, one of a StageSet at a time: one may take minutes, and no pass keeps its place for that
+ * (spec 30 §2.2).
+ */
+export interface ActionRuns extends Disposable {
+  /** Runs the action; `ended` is told what came of it, and then the key is woken. Neither happens once it is abandoned. */
+  start(key: StageSetKey, call: ActionCall, ended: (outcome: ActionOutcome) => void): void;
+  /** Ends what runs for the StageSet, at its next request or wait. */
+  abandon(key: StageSetKey): void;
+}
+
+export interface ActionRunsOptions {
+  readonly access: AccessProvider;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly cel: Cel;
+  readonly wake: (key: StageSetKey) => void;
+}
+
+export function createActionRuns(options: ActionRunsOptions): ActionRuns {
+  const { clock, cel } = options;
+  const running = new Map<string, AbortController>();
+
+  const run = async (key: StageSetKey, call: ActionCall, signal: AbortSignal): Promise<ActionOutcome> => {
+    const { action, as, stage, list } = call;
+    const about = options.logger.with({ ...key, stage, list, action: action.name });
+    const startedAt = clock.monotonic();
+    about.info("running action");
+    try {
+      const outcome = await runAction(action, {
+        namespace: key.namespace,
+        access: (aborted) =>
+          options.access.access(
+            as.kind === "controller" ? "controller" : { namespace: key.namespace, serviceAccountName: as.name },
+            { signal: aborted },
+          ),
+        evaluate: (expression, object, aborted) =>
+          cel.evaluate(expression, object, { queue: key.namespace, signal: aborted }),
+        clock,
+        signal,
+      });
+      const seconds = (clock.monotonic() - startedAt) / 1_000;
+      if (outcome.kind === "completed") about.info("action completed", { seconds });
+      else about.warn("action failed", { seconds, error: outcome.cause });
+      return outcome;
+    } catch (error) {
+      if (!signal.aborted) about.error("an action failed for an unexpected reason", { error });
+      const cause = "failed for an unexpected reason, which the controller's log tells";
+      return { kind: "failed", cause, class: "ordinary" };
+    }
+  };
+  const abandon = (name: string, reason: Error): void => {
+    running.get(name)?.abort(reason);
+    running.delete(name);
+  };
+  return {
+    start(key, call, ended) {
+      const name = nameOf(key);
+      abandon(name, new Error("another action takes its place"));
+      const abort = new AbortController();
+      running.set(name, abort);
+      // It never rejects.
+      void run(key, call, abort.signal).then((outcome) => {
+        if (abort.signal.aborted) return;
+        running.delete(name);
+        ended(outcome);
+        options.wake(key);
+      });
+    },
+    abandon: (key) => abandon(nameOf(key), new Error("the StageSet is going")),
+    [Symbol.dispose]() {
+      for (const name of [...running.keys()]) abandon(name, new Shutdown("the controller stops"));
+    },
+  };
+}
+
+function nameOf({ namespace, name }: StageSetKey): string {
+  return `${namespace}/${name}`;
+}
