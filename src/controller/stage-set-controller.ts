@@ -1,6 +1,7 @@
 import {
   budgetOverrideAnnotation,
   promoteAnnotation,
+  reconcileStageAnnotation,
   requestedAtAnnotation,
   updateNowAnnotation,
 } from "../api/keys.ts";
@@ -243,6 +244,7 @@ function isSteady(stageSet: KubeObject): boolean {
   const status = statusOf(stageSet);
   const ready = readyCondition(status);
   const promotion = stageTokenOf(stageSet.metadata.annotations?.[promoteAnnotation]);
+  const forced = stageTokenOf(stageSet.metadata.annotations?.[reconcileStageAnnotation]);
   const waits = (key: string, handled: string | undefined): boolean => {
     const token = tokenOf(stageSet.metadata.annotations?.[key]);
     return token !== undefined && token !== handled;
@@ -257,6 +259,7 @@ function isSteady(stageSet: KubeObject): boolean {
     !waits(requestedAtAnnotation, status.lastHandledReconcileAt) &&
     !waits(updateNowAnnotation, status.lastHandledUpdateOverride) &&
     !waits(budgetOverrideAnnotation, status.lastHandledBudgetOverride) &&
+    (forced === undefined || stageEntry(status, forced.stage)?.lastHandledReconcileAt === forced.token) &&
     (promotion === undefined || stageEntry(status, promotion.stage)?.lastHandledPromotion === promotion.token)
   );
 }

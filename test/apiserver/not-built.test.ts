@@ -21,7 +21,7 @@ const unsupported = [
 const source = { prometheus: { address: "http://prometheus.example", query: "up" } };
 const check = { name: "errors", source, threshold: { max: "1" } };
 const selector = { matchLabels: { app: "web" } };
-const withAction = { pre: [{ name: "note", wait: { duration: "1s" } }] };
+const withAction = { pre: [{ name: "note", http: { url: "http://example.com/" } }] };
 
 describe("a spec that asks for more than this build has", () => {
   test.each(unsupported)("%s: nothing is applied and the field is named", async (name, spec, field) => {
@@ -35,7 +35,17 @@ describe("a spec that asks for more than this build has", () => {
   });
 
   test.each([
-    ["acting", { actions: withAction }, "spec.stages[0].actions.pre[0]"],
+    ["acting", { actions: withAction }, "spec.stages[0].actions.pre[0].http"],
+    [
+      "once-ever",
+      { actions: { post: [{ name: "seed", scope: "Lifetime", wait: { duration: "1s" } }] } },
+      "spec.stages[0].actions.post[0].scope",
+    ],
+    [
+      "mending",
+      { actions: { onFailure: [{ name: "tell", wait: { duration: "1s" } }] } },
+      "spec.stages[0].actions.onFailure[0]",
+    ],
     [
       "undoing",
       { promotion: { analysis: { checks: [check], onFailure: "Rollback" } } },

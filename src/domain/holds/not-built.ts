@@ -48,8 +48,17 @@ function* missingInAction(path: string, action: Action, list: ActionList["kind"]
     yield path;
     return;
   }
-  for (const verb of ["http", "job", "apply"] as const) if (action[verb] !== undefined) yield `${path}.${verb}`;
-  if (action.scope === "Version" || action.scope === "Lifetime") yield `${path}.scope`;
+  for (const member of missingMembers(action)) yield `${path}.${member}`;
+}
+
+function missingMembers(action: Action): readonly string[] {
+  const verbs = (["http", "job", "apply"] as const).filter((verb) => action[verb] !== undefined);
+  return action.scope === "Version" || action.scope === "Lifetime" ? [...verbs, "scope"] : verbs;
+}
+
+/** Whether this build runs the action; one that it does not run holds new pins, and is left out at what is deployed. */
+export function isBuilt(action: Action): boolean {
+  return missingMembers(action).length === 0;
 }
 
 function* missingInGate(path: string, promotion: Promotion): Generator<string> {

@@ -1,6 +1,8 @@
+import type { Action, Stage } from "../../api/stage-set.ts";
 import { isRunOf, type ActionCall, type ActionOutcome, type StageActionList } from "../actions/action-run.ts";
 import { nextAction, withCompletion } from "../actions/ledger.ts";
 import { stageFailure, type Failure } from "../failure.ts";
+import { isBuilt } from "../holds/not-built.ts";
 import { stageEntry, withStage } from "../status.ts";
 import { endFailed } from "./finish.ts";
 import type { PassState } from "./state.ts";
@@ -43,7 +45,7 @@ export function actionStep(turn: StageTurn, list: StageActionList): Step | undef
   const { state, goal, stage, as, identity, entry } = turn;
   // At content that is not the pinned one nothing but its objects is asserted (spec 40 §1).
   if (goal.content !== "pin") return undefined;
-  const action = nextAction(entry, stage.actions?.[list] ?? [], identity);
+  const action = nextAction(entry, runnable(stage, list), identity);
   if (action === undefined) return undefined;
   const { generation, uid } = state.snapshot;
   const call: ActionCall = { stage: goal.stage, list, action, as, revision: identity.revision, generation, uid };
@@ -64,7 +66,11 @@ export function actionStep(turn: StageTurn, list: StageActionList): Step | undef
 
 /** Whether the list has an action that is still to run. */
 export function hasAction({ goal, stage, entry, identity }: StageTurn, list: StageActionList): boolean {
-  return goal.content === "pin" && nextAction(entry, stage.actions?.[list] ?? [], identity) !== undefined;
+  return goal.content === "pin" && nextAction(entry, runnable(stage, list), identity) !== undefined;
+}
+
+function runnable({ actions }: Stage, list: StageActionList): readonly Action[] {
+  return (actions?.[list] ?? []).filter(isBuilt);
 }
 
 function requirements(turn: StageTurn): readonly RecordKey[] {

@@ -9,6 +9,7 @@ import { orderedStages, stageEntry, withReady, withStage, type ReadyState } from
 import { backoffMs, intervalMs, minuteMs, positiveMs, retryMs, steadyMs, verifyTimeoutMs } from "../timing.ts";
 import { auditedMemory, auditEveryMs } from "./audit.ts";
 import { failedMemory, failuresNow } from "./failures.ts";
+import { withForcedToken } from "./force-record.ts";
 import { currentRender, factOf, requestToken, stageIdentity, statusContext, type Plan } from "./plan.ts";
 import { pruneStep } from "./prune.ts";
 import type { PassState } from "./state.ts";
@@ -308,10 +309,11 @@ function endStatus(state: PassState, ready: ReadyState, why: Failure | undefined
   return withToken(state, withReady(status, ready, statusContext(state)));
 }
 
-/** The token is handled by the write that ends the pass (spec 20 step 5). */
+/** Tokens are handled by the write that ends the pass (spec 20 step 5). */
 function withToken(state: PassState, status: StageSetStatus): StageSetStatus {
   const token = requestToken(state);
-  return token === undefined ? status : { ...status, lastHandledReconcileAt: token };
+  const handled = token === undefined ? status : { ...status, lastHandledReconcileAt: token };
+  return withForcedToken(state, handled);
 }
 
 function isStalledReason(reason: Failure["reason"]): boolean {

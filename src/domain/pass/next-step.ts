@@ -8,6 +8,7 @@ import { actedStep } from "./action-step.ts";
 import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failures.ts";
 import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
 import { budgetStep } from "./budget-step.ts";
+import { forceRecord } from "./force-record.ts";
 import { gateStep, tickStep } from "./gate-step.ts";
 import { planGoals, type Goals } from "./goals.ts";
 import {
@@ -135,6 +136,8 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   const { status } = state.stored;
   const promotion = promoteRecord(state, { spec, pins });
   if (promotion !== undefined) return promotion;
+  const forced = forceRecord(state, spec);
+  if (forced !== undefined) return forced;
   const asked = windowsNow(state, { spec, status, pins });
   if ("kind" in asked) return asked;
   const input = goalInput(state, { spec, pins, windows: asked.windows });

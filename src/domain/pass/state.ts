@@ -290,6 +290,8 @@ export interface Memory {
   readonly tick: TickMemory | undefined;
   /** The action under way, or one that ended and is not accounted for yet. */
   readonly action: ActionRun | undefined;
+  /** The stage whose Revision ledger was emptied for a token that is not on record as handled yet. */
+  readonly forced: { readonly stage: string; readonly token: string } | undefined;
 }
 
 /** What the last full pass leaves to the ticks after it. */
@@ -329,6 +331,7 @@ export const emptyMemory: Memory = {
   auditedAt: undefined,
   tick: undefined,
   action: undefined,
+  forced: undefined,
 };
 
 /**
