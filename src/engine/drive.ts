@@ -62,13 +62,14 @@ export interface PassRequest {
 export async function runPass(engine: Engine, request: PassRequest): Promise<PassEnd> {
   const { key } = request;
   engine.observer.pause(key);
-  endStrayAction(engine, key);
   for (let restarts = 0; ; restarts++) {
     const object = engine.journal.object(key);
     if (object === undefined) return { kind: "gone" };
+    const session = engine.session(key, object.metadata.uid ?? "");
+    if (object.metadata.deletionTimestamp !== undefined) endAction(engine, { key, session });
     const pass: Pass = {
       key,
-      session: engine.session(key, object.metadata.uid ?? ""),
+      session,
       snapshot: request.snapshotOf(object),
       causes: request.causes,
       facts: new Map(),
@@ -97,13 +98,8 @@ export async function runPass(engine: Engine, request: PassRequest): Promise<Pas
 }
 
 /** Deletion ends a running action at once (spec 30 §1); nothing is waited for. */
-function endStrayAction(engine: Engine, key: StageSetKey): void {
-  const session = engine.session(key);
-  const { action } = session.memory;
-  if (action === undefined) return;
-  const object = engine.journal.object(key);
-  const isOfThis = object?.metadata.uid === action.call.uid;
-  if (isOfThis && object?.metadata.deletionTimestamp === undefined) return;
+function endAction(engine: Engine, { key, session }: { readonly key: StageSetKey; readonly session: Session }): void {
+  if (session.memory.action === undefined) return;
   engine.actions.abandon(key);
   remember(session, { action: undefined });
 }
