@@ -1,5 +1,5 @@
 import type { Action } from "../../api/stage-set.ts";
-import type { Identity } from "../pass/state.ts";
+import type { Identity } from "../identity.ts";
 
 /** The lists of a stage (spec 30 §1). */
 export type StageActionList = "pre" | "post";

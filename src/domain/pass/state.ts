@@ -2,6 +2,7 @@ import type { ReadyReason } from "../../api/reasons.ts";
 import type { StageSet, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import type { ActionRun } from "../actions/action-run.ts";
 import type { Failure } from "../failure.ts";
+import { identityKey, type Identity } from "../identity.ts";
 import type { MetricAnswer } from "../metrics/metric-answer.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
 import type { GateMetrics } from "../promotion/analysis.ts";
@@ -10,15 +11,7 @@ import type { PodCause } from "../readiness/pod-cause.ts";
 import type { RenderedObject } from "../rendered.ts";
 import type { WindowState } from "../windows/update-windows.ts";
 
-/**
- * Whom requests to a cluster are made as: a ServiceAccount of the StageSet's namespace, or the controller itself
- * (spec 50 §1).
- */
-export type Identity = { readonly kind: "controller" } | { readonly kind: "serviceAccount"; readonly name: string };
-
-export function identityKey(identity: Identity): string {
-  return identity.kind === "controller" ? "controller" : `serviceAccount/${identity.name}`;
-}
+export { identityKey, type Identity };
 
 /** What a stage recorded in its StageInventory shards. */
 export interface RecordedStage {
