@@ -1,6 +1,6 @@
 import { runAction } from "../actions/run-action.ts";
 import type { ActionCall, ActionOutcome } from "../domain/actions/action-run.ts";
-import type { AccessProvider } from "../identity/access.ts";
+import type { Access } from "../identity/access.ts";
 import { Shutdown } from "../lib/abort.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/telemetry.ts";
@@ -13,13 +13,19 @@ import type { StageSetKey } from "./journal.ts";
  */
 export interface ActionRuns extends Disposable {
   /** Runs the action; `ended` is told what came of it, and then the key is woken. Neither happens once it is abandoned. */
-  start(key: StageSetKey, call: ActionCall, ended: (outcome: ActionOutcome) => void): void;
+  start(key: StageSetKey, work: ActionWork): void;
   /** Ends what runs for the StageSet, at its next request or wait. */
   abandon(key: StageSetKey): void;
 }
 
+export interface ActionWork {
+  readonly call: ActionCall;
+  /** As the action's identity on the target cluster, opened anew by each attempt. */
+  readonly access: (signal: AbortSignal) => Promise<Access>;
+  readonly ended: (outcome: ActionOutcome) => void;
+}
+
 export interface ActionRunsOptions {
-  readonly access: AccessProvider;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly cel: Cel;
@@ -30,19 +36,15 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
   const { clock, cel } = options;
   const running = new Map<string, AbortController>();
 
-  const run = async (key: StageSetKey, call: ActionCall, signal: AbortSignal): Promise<ActionOutcome> => {
-    const { action, as, stage, list } = call;
+  const run = async (key: StageSetKey, { call, access }: ActionWork, signal: AbortSignal): Promise<ActionOutcome> => {
+    const { action, stage, list } = call;
     const about = options.logger.with({ ...key, stage, list, action: action.name });
     const startedAt = clock.monotonic();
     about.info("running action");
     try {
       const outcome = await runAction(action, {
         namespace: key.namespace,
-        access: (aborted) =>
-          options.access.access(
-            as.kind === "controller" ? "controller" : { namespace: key.namespace, serviceAccountName: as.name },
-            { signal: aborted },
-          ),
+        access,
         evaluate: (expression, object, aborted) =>
           cel.evaluate(expression, object, { queue: key.namespace, signal: aborted }),
         clock,
@@ -63,16 +65,16 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
     running.delete(name);
   };
   return {
-    start(key, call, ended) {
+    start(key, work) {
       const name = nameOf(key);
       abandon(name, new Error("another action takes its place"));
       const abort = new AbortController();
       running.set(name, abort);
       // It never rejects.
-      void run(key, call, abort.signal).then((outcome) => {
+      void run(key, work, abort.signal).then((outcome) => {
         if (abort.signal.aborted) return;
         running.delete(name);
-        ended(outcome);
+        work.ended(outcome);
         options.wake(key);
       });
     },

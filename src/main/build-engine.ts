@@ -86,7 +86,6 @@ export async function buildEngine(
   );
   const actions = stack.use(
     createActionRuns({
-      access,
       clock,
       logger,
       cel,

@@ -49,7 +49,7 @@ function openTarget(
   return opening;
 }
 
-function identityName(namespace: string, identity: Identity): IdentityName {
+export function identityName(namespace: string, identity: Identity): IdentityName {
   return identity.kind === "controller" ? "controller" : { namespace, serviceAccountName: identity.name };
 }
 
