@@ -1,19 +1,15 @@
 import type { Results } from "../../domain/pass/state.ts";
 import type { Effect } from "../../domain/pass/step.ts";
-import { identityName, localAccessOf } from "../facts/connection.ts";
+import { openAccess } from "../facts/connection.ts";
 import type { Engine } from "../engine.ts";
 import type { Pass } from "../pass.ts";
 
 /** Starts an action, whose end is remembered and wakes the StageSet; the pass has nothing to wait for. */
 export function startAction(engine: Engine, pass: Pass, { call }: Extract<Effect, { kind: "action" }>): Results {
   const { session, key } = pass;
-  const reference = pass.snapshot.spec?.kubeConfig;
   engine.actions.start(key, {
     call,
-    access: (signal) =>
-      reference === undefined
-        ? localAccessOf(engine, key.namespace, call.as, signal)
-        : engine.targets.access({ owner: key, reference, identity: identityName(key.namespace, call.as) }, { signal }),
+    access: (signal) => openAccess(engine, pass, call.as, signal),
     ended: (outcome) => {
       // Something else may have taken its place since: the StageSet was deleted.
       if (session.memory.action?.call === call) session.memory = { ...session.memory, action: { call, outcome } };

@@ -49,7 +49,7 @@ function openTarget(
   return opening;
 }
 
-export function identityName(namespace: string, identity: Identity): IdentityName {
+function identityName(namespace: string, identity: Identity): IdentityName {
   return identity.kind === "controller" ? "controller" : { namespace, serviceAccountName: identity.name };
 }
 
@@ -75,6 +75,18 @@ export async function readConnection(
     if (!(error instanceof KubeError) && !(error instanceof IdentityError)) throw error;
     return { kind: "failed", failure: connectionFailure(error) };
   }
+}
+
+/** The access of one identity to the target, opened for work that outlives the pass. */
+export function openAccess(
+  engine: Engine,
+  { key, snapshot }: Pick<Pass, "key" | "snapshot">,
+  identity: Identity,
+  signal: AbortSignal,
+): Promise<Access> {
+  const reference = snapshot.spec?.kubeConfig;
+  if (reference === undefined) return localAccessOf(engine, key.namespace, identity, signal);
+  return engine.targets.access({ owner: key, reference, identity: identityName(key.namespace, identity) }, { signal });
 }
 
 /** Why an identity cannot be used on the target. */
