@@ -86,13 +86,20 @@ export class Play {
     this.#desired = firstDesired(this.#dice);
   }
 
-  /** @throws what is not as it must be */
-  async run({ edits }: { readonly edits: number }): Promise<void> {
+  /**
+   * `patient`: each edit waits for the one before, so that the same ones always render the same.
+   *
+   * @throws what is not as it must be
+   */
+  async run({ edits, patient = false }: { readonly edits: number; readonly patient?: boolean }): Promise<void> {
     await this.#publishAnew();
     await createStageSet(this.#scene.cluster, { ...this.#target, spec: this.#spec() });
     this.#model.ask(this.#desired);
     await this.#settled();
-    for (let count = 0; count < edits; count++) await this.#edit(nextEdit(this.#desired, this.#dice));
+    for (let count = 0; count < edits; count++) {
+      const edit = nextEdit(this.#desired, this.#dice);
+      await this.#edit(patient && edit.timing === "hurried" ? { ...edit, timing: "alone" } : edit);
+    }
     // What was left broken or in a hurry is put right, then nothing is written any more.
     await this.#edit({ ...mend(this.#desired), timing: "alone", foreign: undefined });
     const before = await this.#versions();

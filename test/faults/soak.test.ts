@@ -72,7 +72,7 @@ test(
       });
       await Promise.all(
         plays.map((play, index) =>
-          play.run({ edits }).catch((error: unknown) => {
+          play.run({ edits, patient: true }).catch((error: unknown) => {
             const logged = program.log().split("\n");
             const own = logged.filter((line) => line.includes(`"name":"r${index}"`)).slice(-20);
             throw new Error(`r${index}: ${String(error)}\n${[...play.log, ...own].join("\n")}`, { cause: error });

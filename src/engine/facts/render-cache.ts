@@ -2,7 +2,7 @@ import type { Built } from "../../build/build-stage.ts";
 
 /**
  * Renders by everything that went into them, least recently used first to go; concurrent requests for one key share the
- * build. Bounded by the bytes of the objects' bodies.
+ * build. Bounded by the bytes they take, bodies of objects and what is known of each.
  */
 export interface RenderCache {
   get(key: string, build: () => Promise<Built>): Promise<Built>;
@@ -12,12 +12,16 @@ export interface RenderCache {
   peek(key: string): Built | undefined;
 }
 
+/** What an object takes beside its body, and a render beside its objects: measured with small ConfigMaps. */
+const objectBytes = 1_500;
+const renderBytes = 1_000;
+
 export function createRenderCache(options: { readonly maxBytes: number }): RenderCache {
   const kept = new Map<string, { readonly built: Built; readonly bytes: number }>();
   const building = new Map<string, Promise<Built>>();
   let bytes = 0;
   const keep = (key: string, built: Built): void => {
-    const size = built.objects.reduce((sum, object) => sum + object.body.byteLength, 1_000);
+    const size = built.objects.reduce((sum, { body }) => sum + body.byteLength + objectBytes, renderBytes);
     if (size > options.maxBytes) return;
     kept.set(key, { built, bytes: size });
     bytes += size;
