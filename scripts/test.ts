@@ -11,7 +11,7 @@ import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { prometheusPath, shellcheckPath } from "../src/dev/debian-package.ts";
-import { chartTools, deliveryTools, kwokTools, toolPaths } from "../src/dev/tools.ts";
+import { chartTools, deliveryTools, kwokTools, sopsTools, toolPaths } from "../src/dev/tools.ts";
 import { asArray, asNumber, asText, at } from "../src/lib/json.ts";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -31,7 +31,7 @@ async function main(): Promise<number> {
   await prometheusPath({ onProgress });
   await shellcheckPath({ onProgress });
   await toolPaths(
-    [...kwokTools, "kustomize.wasm", "cel.wasm", "registry", "source-controller", ...chartTools, ...deliveryTools],
+    [...kwokTools, "kustomize.wasm", "cel.wasm", "registry", "source-controller", ...chartTools, ...sopsTools, ...deliveryTools],
     {
       onProgress,
     },

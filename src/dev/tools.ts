@@ -68,6 +68,7 @@ const tools = {
   helm: { module: "helm", package: "helm.sh/helm/v3/cmd/helm", ldflags: helmStamp },
   actionlint: { module: "actionlint", package: "github.com/rhysd/actionlint/cmd/actionlint" },
   "grafana-schema": { module: "grafana-schema", package: "." },
+  sops: { module: "sops", package: "github.com/getsops/sops/v3/cmd/sops" },
 } as const satisfies Readonly<Record<string, Tool>>;
 
 export type ToolName = keyof typeof tools;
@@ -77,6 +78,8 @@ export type ModuleOwner = ToolName | "crds";
 export const toolNames = Object.keys(tools) as readonly ToolName[]; // The keys of a literal.
 /** What tests of the chart, the manifests, the dashboard and the workflows run. */
 export const chartTools: readonly ToolName[] = ["helm", "kubectl", "actionlint", "grafana-schema"];
+/** Writes encrypted files, as users do. */
+export const sopsTools: readonly ToolName[] = ["sops"];
 /** The delivery controllers that hold promotions on a stage. */
 export const deliveryTools: readonly ToolName[] = ["flagger", "rollouts-controller"];
 /** What `startControlPlane` needs without, and with, a simulated node. */
