@@ -12,9 +12,9 @@ import { celWasm, kustomizeWasm } from "../src/dev/tools.ts";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 /** Files by name in `dist/`, whole; `worker.js` and the modules are looked for beside the program. */
-const wholes = { stagesetctl: "src/main/stagesetctl.ts", worker: "src/main/worker.ts" };
-/** What it loads on demand (tracing, credential plugins, certificates) is in files of its own and costs no memory before. */
-const parted = { controller: "src/main/controller.ts" };
+const wholes = { stagesetctl: "src/main/stagesetctl.ts" };
+/** What they load on demand (tracing, credential plugins, certificates, keys) is in files of its own and costs no memory before. */
+const parted = { controller: "src/main/controller.ts", worker: "src/main/worker.ts" };
 
 const otlpBase = "@opentelemetry/otlp-grpc-exporter-base";
 const common = {

@@ -2,12 +2,17 @@ import type { ComputePool } from "../compute/pool.ts";
 import type { ObjectId } from "../domain/object-id.ts";
 import type { RenderedObject } from "../domain/rendered.ts";
 import { BuildError } from "./build-error.ts";
+import { DecryptionError } from "./decryption-error.ts";
+import type { WantedDocument } from "./decryptor.ts";
 import type { OwnerLabels, Scope } from "./draft.ts";
 import { finishDrafts } from "./finish-drafts.ts";
 import { openTree } from "./open-tree.ts";
 import { renderJobName } from "./render-job.ts";
 import { failuresAsValues, needsKustomize, renderTree, type Rendered, type RenderInput } from "./render-tree.ts";
 import { scanTree } from "./scan-tree.ts";
+import { KeyProblem } from "./sops/key-text.ts";
+import type { OpenedShares } from "./sops/data-key.ts";
+import type { PrivateKeyTexts } from "./sops/private-keys.ts";
 import type { StagePatch } from "./stage-patch.ts";
 import type { Variables } from "./variables.ts";
 
@@ -42,6 +47,19 @@ export interface BuildRequest {
   readonly applyHelmHookResources: boolean;
   readonly defaultNamespace: string;
   readonly labels: OwnerLabels;
+  /** Undefined: encrypted files are taken as they are. */
+  readonly decryption?: Decryption | undefined;
+}
+
+/** What encrypted files are decrypted with (spec 50 §3). */
+export interface Decryption {
+  readonly keys: PrivateKeyTexts;
+  /**
+   * Asks services for what they alone can open. A document whose share is not among the answers cannot be decrypted.
+   *
+   * @throws {DecryptionError}
+   */
+  readonly open?: (documents: readonly WantedDocument[], signal: AbortSignal) => Promise<OpenedShares>;
 }
 
 export interface BuildOptions {
@@ -63,19 +81,22 @@ export interface Built {
   readonly hooks: readonly ObjectId[];
   /** Some kind is not served yet: whether its objects have a namespace is not known for good. */
   readonly unscoped: boolean;
+  /** Something that was decrypted went into it. */
+  readonly decrypted: boolean;
 }
 
 /**
  * Turns a directory of an artifact into final objects (spec 20 §5).
  *
  * @throws {BuildError}
+ * @throws {DecryptionError}
+ * @throws {KeyProblem} an entry of the keys cannot be used
  * @throws {ComputeError} when the build takes longer than 60 s or too much memory
  * @throws the signal's reason, when aborted
  */
 export async function buildStage(request: BuildRequest, o: BuildOptions): Promise<Built> {
-  const rendered = await render(request, o);
-  if (rendered.kind === "failed") throw new BuildError(rendered.reason, rendered.message);
-  const { drafts } = rendered;
+  const rendered = await renderDecrypted(request, o);
+  const { drafts, decrypted } = rendered;
   const asked = new Map(drafts.map(({ group, kind }) => [`${group}/${kind}`, { group, kind }]));
   for (const defined of rendered.scopes.keys()) asked.delete(defined);
   const served = asked.size === 0 ? new Map<string, Scope>() : await o.scopes([...asked.values()], o.signal);
@@ -87,11 +108,41 @@ export async function buildStage(request: BuildRequest, o: BuildOptions): Promis
   });
   const hooks = request.applyHelmHookResources ? objects.filter((object) => object.helmHook) : [];
   const unscoped = objects.some((object) => scopes.get(`${object.group}/${object.kind}`) === undefined);
-  return { objects, hooks, unscoped };
+  return { objects, hooks, unscoped, decrypted };
 }
 
-async function render(request: BuildRequest, o: BuildOptions): Promise<Rendered> {
-  const started = await failuresAsValues(() => start(request, o));
+type Complete = Extract<Rendered, { kind: "rendered" }>;
+
+/** Files first, then documents inside of Secrets: more than two rounds with services have no end. */
+const mostRounds = 3;
+
+async function renderDecrypted(request: BuildRequest, o: BuildOptions): Promise<Complete> {
+  const opened = new Map<string, Uint8Array>();
+  for (let round = 0; ; round++) {
+    const rendered = await render(request, o, opened);
+    switch (rendered.kind) {
+      case "rendered":
+        return rendered;
+      case "failed":
+        throw new BuildError(rendered.reason, rendered.message);
+      case "undecryptable":
+        throw new DecryptionError(rendered.path, rendered.class, rendered.message);
+      case "badKey":
+        throw new KeyProblem(rendered.entry, rendered.why);
+      case "wanted": {
+        const [first] = rendered.documents;
+        const answers = round < mostRounds ? await request.decryption?.open?.(rendered.documents, o.signal) : undefined;
+        const more = [...(answers ?? [])].filter(([name]) => !opened.has(name));
+        if (more.length === 0)
+          throw new DecryptionError(first?.path ?? "", "no usable key", "its key is with services that were not asked");
+        for (const [name, share] of more) opened.set(name, share);
+      }
+    }
+  }
+}
+
+async function render(request: BuildRequest, o: BuildOptions, opened: OpenedShares): Promise<Rendered> {
+  const started = await failuresAsValues(() => start(request, o, opened));
   if (started.kind !== "large") return started;
   const output = await o.compute.run(renderJobName, started.input, {
     signal: o.signal,
@@ -112,16 +163,17 @@ interface Large {
 }
 
 /** Looks at what is to be built, and builds it when it is small. */
-async function start(request: BuildRequest, o: BuildOptions): Promise<Rendered | Large> {
+async function start(request: BuildRequest, o: BuildOptions, opened: OpenedShares): Promise<Rendered | Large> {
   const { root, path, applyHelmHookResources, labels, patches } = request;
+  const decryption = request.decryption === undefined ? undefined : { keys: request.decryption.keys, opened };
   const values = request.variables?.values;
   using artifact = await openTree(root);
   const tree = await scanTree(artifact, path, { stopAfterBytes: bigTreeBytes });
   o.signal.throwIfAborted();
   const kustomized = needsKustomize(tree, patches);
   const kustomizeWasm = kustomized ? await o.kustomize?.() : undefined;
-  const input: RenderInput = { root, path, applyHelmHookResources, labels, values, patches, kustomizeWasm };
-  if (!kustomized && values === undefined && tree.totalBytes < smallTreeBytes)
+  const input: RenderInput = { root, path, applyHelmHookResources, labels, values, patches, kustomizeWasm, decryption };
+  if (!kustomized && values === undefined && decryption === undefined && tree.totalBytes < smallTreeBytes)
     return await renderTree(input, { artifact, tree });
   // What a kustomization reads is not known yet, but no more than all there is.
   const exclusive = tree.stopped || (kustomized && artifact.isBiggerThan(bigArtifact));

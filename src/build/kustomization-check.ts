@@ -28,33 +28,57 @@ const sourceFields = ["configMapGenerator", "secretGenerator"];
 /**
  * Refuses what a build must not do, before it starts: load over the network, read outside the artifact, run programs or
  * Helm (spec 20 §5.2). Follows everything the kustomization in this directory refers to. `onEmpty` is told of
- * kustomization files without a field, which kustomize refuses and we take for one without resources.
+ * kustomization files without a field, which kustomize refuses and we take for one without resources; `onFile` of files
+ * that the build reads, where the name they are used by may say more than their own.
  *
  * @throws {BuildError} `Kustomize`, naming file and reference; `Yaml`
  */
-export function checkKustomization(tree: WasiTree, directory: string, onEmpty: (path: string) => void): void {
+export function checkKustomization(
+  tree: WasiTree,
+  directory: string,
+  { onEmpty, onFile = () => undefined }: KustomizationListener,
+): void {
   const seen = new Set([directory]);
   for (const current of seen) {
     for (const name of tree.list(current)) {
       if (!isKustomizationName(name)) continue;
       const path = posix.join(current, name);
-      const check = new Check(tree, current, path);
+      const check = new Check(tree, { directory: current, file: path, onFile });
       for (const found of check.directories()) seen.add(found);
       if (check.isEmpty()) onEmpty(path);
     }
   }
 }
 
+export interface KustomizationListener {
+  readonly onEmpty: (path: string) => void;
+  readonly onFile?: (file: FileUse) => void;
+}
+
+/** A file that a kustomization reads. */
+export interface FileUse {
+  readonly path: string;
+  /** What its content is known by: its own name, the key a generator gives it. */
+  readonly as: string;
+  /** Lines of `KEY=value`, whatever its name. */
+  readonly env: boolean;
+}
+
 class Check {
   readonly #tree: WasiTree;
   readonly #directory: string;
   readonly #file: string;
+  readonly #onFile: (file: FileUse) => void;
   readonly #directories: string[] = [];
 
-  constructor(tree: WasiTree, directory: string, file: string) {
+  constructor(
+    tree: WasiTree,
+    of: { readonly directory: string; readonly file: string; readonly onFile: (file: FileUse) => void },
+  ) {
     this.#tree = tree;
-    this.#directory = directory;
-    this.#file = file;
+    this.#directory = of.directory;
+    this.#file = of.file;
+    this.#onFile = of.onFile;
   }
 
   isEmpty(): boolean {
@@ -89,17 +113,17 @@ class Check {
   }
 
   #sources(field: string, generator: YamlValue): void {
-    for (const entry of textsAt(generator, "files")) this.#reference(field, entry.slice(entry.indexOf("=") + 1));
-    for (const entry of textsAt(generator, "envs")) this.#reference(field, entry);
-    this.#optional(field, textAt(generator, "env"));
+    for (const entry of textsAt(generator, "files")) this.#reference(field, pathOf(entry), { as: keyOf(entry) });
+    for (const entry of textsAt(generator, "envs")) this.#reference(field, entry, { env: true });
+    this.#optional(field, textAt(generator, "env"), { env: true });
   }
 
-  #optional(field: string, entry: string): void {
-    if (entry !== "") this.#reference(field, entry);
+  #optional(field: string, entry: string, use: Partial<Omit<FileUse, "path">> = {}): void {
+    if (entry !== "") this.#reference(field, entry, use);
   }
 
   /** Resolves a reference; returns the file's path, undefined for a directory. */
-  #reference(field: string, entry: string): string | undefined {
+  #reference(field: string, entry: string, use: Partial<Omit<FileUse, "path">> = {}): string | undefined {
     if (isRemote(entry)) throw this.#refused(`loads "${entry}" in "${field}"; nothing is loaded over the network`);
     const path = posix.join(this.#directory, entry).replace(/\/+$/, "");
     const outside = posix.isAbsolute(entry) || path === ".." || path.startsWith("../");
@@ -107,7 +131,10 @@ class Check {
     const normal = path === "." ? "" : path;
     const found = this.#tree.find(normal);
     if (found === undefined) throw this.#refused(`refers to "${entry}" in "${field}", which does not exist`);
-    if (found.kind === "file") return normal;
+    if (found.kind === "file") {
+      this.#onFile({ path: normal, as: use.as ?? normal, env: use.env ?? false });
+      return normal;
+    }
     this.#directories.push(normal);
     return undefined;
   }
@@ -128,18 +155,32 @@ class Check {
         (key) => annotationOrLabel(value, key) !== undefined,
       );
     if (runs) throw this.#refused(`runs "${textAt(value, "kind")}" in "${field}"; programs are not run here`);
-    for (const key of ["files", "envs", "paths", "crds"])
-      for (const entry of textsAt(value, key)) this.#local(field, entry.slice(entry.indexOf("=") + 1));
-    for (const key of ["env", "path"]) this.#local(field, textAt(value, key));
+    for (const key of ["files", "paths", "crds"])
+      for (const entry of textsAt(value, key)) this.#local(field, pathOf(entry), { as: keyOf(entry) });
+    for (const entry of textsAt(value, "envs")) this.#local(field, entry, { env: true });
+    this.#local(field, textAt(value, "env"), { env: true });
+    this.#local(field, textAt(value, "path"));
   }
 
-  #local(field: string, entry: string): void {
+  #local(field: string, entry: string, use: Partial<Omit<FileUse, "path">> = {}): void {
     if (isRemote(entry)) throw this.#refused(`loads "${entry}" in "${field}"; nothing is loaded over the network`);
+    const path = posix.join(this.#directory, entry);
+    if (entry === "" || posix.isAbsolute(entry) || path.startsWith("../")) return;
+    if (this.#tree.find(path)?.kind === "file") this.#onFile({ path, as: use.as ?? path, env: use.env ?? false });
   }
 
   #refused(why: string): BuildError {
     return new BuildError("Kustomize", `Cannot build: "${this.#file}" ${why}`);
   }
+}
+
+/** `key=path` → path; the key is the file's name without one. */
+function pathOf(entry: string): string {
+  return entry.slice(entry.indexOf("=") + 1);
+}
+
+function keyOf(entry: string): string {
+  return entry.includes("=") ? entry.slice(0, entry.indexOf("=")) : entry;
 }
 
 /** A URL, or what kustomize takes for a Git repository: `git::…`, `user@host:…`, `github.com/…`. */

@@ -8,7 +8,7 @@ export const renderJobName = "build";
 export async function renderJob(input: unknown): Promise<JobResult> {
   // What `buildStage` posted, cloned.
   const rendered = await renderArtifact(input as RenderInput);
-  if (rendered.kind === "failed") return { output: rendered };
+  if (rendered.kind !== "rendered") return { output: rendered };
   const { output, buffer } = pack(rendered);
   return { output, transfer: [buffer] };
 }

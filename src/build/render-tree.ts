@@ -1,6 +1,8 @@
 import type { ArtifactTree } from "../pack/artifact-tree.ts";
 import { PackError } from "../pack/pack-error.ts";
 import { BuildError, type BuildReason } from "./build-error.ts";
+import { DecryptionError } from "./decryption-error.ts";
+import type { DecryptionInput, Decryptor, WantedDocument } from "./decryptor.ts";
 import { definedScope, draftManifest, type Draft, type OwnerLabels, type Scope } from "./draft.ts";
 import { isDroppedHook } from "./helm-hook.ts";
 import { Kustomize } from "./kustomize.ts";
@@ -9,7 +11,11 @@ import type { Manifest } from "./manifest.ts";
 import { normaliseManifest } from "./normalise.ts";
 import { openTree } from "./open-tree.ts";
 import { readManifests } from "./read-manifests.ts";
+import { decryptSecret } from "./secret-documents.ts";
 import { scanTree, type ScannedTree } from "./scan-tree.ts";
+import { KeyProblem } from "./sops/key-text.ts";
+import { formatOf } from "./sops/sops-format.ts";
+import type { SopsProblemClass } from "./sops/sops-problem.ts";
 import type { StagePatch } from "./stage-patch.ts";
 import { usableValues } from "./substitute.ts";
 import { substituteManifest } from "./substitute-manifest.ts";
@@ -29,17 +35,34 @@ export interface RenderInput {
   readonly patches: readonly StagePatch[];
   /** Path of kustomize as a WebAssembly module; undefined: the tree needs none. */
   readonly kustomizeWasm: string | undefined;
+  /** Undefined: nothing is decrypted. */
+  readonly decryption: DecryptionInput | undefined;
 }
 
 /** The objects of a directory, but for what only the cluster knows. */
 export type Rendered =
   | Failed
+  | Undecryptable
+  /** Nothing is rendered before services opened these. */
+  | { readonly kind: "wanted"; readonly documents: readonly WantedDocument[] }
   | {
       readonly kind: "rendered";
       readonly drafts: readonly Draft[];
       /** By the render's own CustomResourceDefinitions: `<group>/<kind>` → scope. */
       readonly scopes: ReadonlyMap<string, Scope>;
+      /** Something in it was encrypted. */
+      readonly decrypted: boolean;
     };
+
+/** A document that cannot be decrypted, or an entry of the keys that is none. */
+export type Undecryptable =
+  | {
+      readonly kind: "undecryptable";
+      readonly path: string;
+      readonly class: SopsProblemClass;
+      readonly message: string;
+    }
+  | { readonly kind: "badKey"; readonly entry: string; readonly why: string };
 
 export interface Failed {
   readonly kind: "failed";
@@ -63,12 +86,15 @@ export function renderTree(
   input: Omit<RenderInput, "root">,
   opened: { readonly artifact: ArtifactTree; readonly tree: ScannedTree },
 ): Promise<Rendered> {
-  return failuresAsValues(() => {
+  return failuresAsValues(async () => {
     const drafts: Draft[] = [];
     const scopes = new Map<string, Scope>();
     const values = input.values === undefined ? undefined : usableValues(input.values);
-    for (const manifests of readTree(input, opened)) {
-      for (const manifest of manifests) {
+    const decryptor = await createDecryptor(input.decryption);
+    await decryptor?.check();
+    for await (const manifests of readTree(input, { ...opened, decryptor })) {
+      for (const written of manifests) {
+        const manifest = decryptor === undefined ? written : await decryptSecret(written, decryptor);
         const finished = finishManifest(manifest, { values, hooks: input.applyHelmHookResources });
         if (finished === undefined) continue;
         drafts.push(draftManifest(finished, input.labels));
@@ -76,15 +102,25 @@ export function renderTree(
         if (defined !== undefined) scopes.set(...defined);
       }
     }
-    return { kind: "rendered", drafts, scopes };
+    const wanted = decryptor?.wanted ?? [];
+    if (wanted.length > 0) return { kind: "wanted", documents: wanted };
+    return { kind: "rendered", drafts, scopes, decrypted: decryptor?.used ?? false };
   });
 }
 
+/** Loaded when something may be encrypted: it is more than all the rest of a build. */
+async function createDecryptor(input: DecryptionInput | undefined): Promise<Decryptor | undefined> {
+  return input === undefined ? undefined : new (await import("./decryptor.ts")).Decryptor(input);
+}
+
 /** What a build says to fail, as part of its answer: errors lose their class on the way out of a worker. */
-export async function failuresAsValues<T>(run: () => T | Promise<T>): Promise<T | Failed> {
+export async function failuresAsValues<T>(run: () => T | Promise<T>): Promise<T | Failed | Undecryptable> {
   try {
     return await run();
   } catch (error) {
+    if (error instanceof DecryptionError)
+      return { kind: "undecryptable", path: error.path, class: error.class, message: error.message };
+    if (error instanceof KeyProblem) return { kind: "badKey", entry: error.entry, why: error.why };
     if (error instanceof BuildError) return { kind: "failed", reason: error.reason, message: error.message };
     if (error instanceof PackError)
       return { kind: "failed", reason: error.reason, message: `Cannot build: ${error.message}` };
@@ -93,12 +129,16 @@ export async function failuresAsValues<T>(run: () => T | Promise<T>): Promise<T 
 }
 
 /** Manifests file by file, so that only one file is held as objects at a time. */
-function* readTree(
+async function* readTree(
   { patches, kustomizeWasm }: Omit<RenderInput, "root">,
-  { artifact, tree }: { readonly artifact: ArtifactTree; readonly tree: ScannedTree },
-): Generator<readonly Manifest[]> {
+  {
+    artifact,
+    tree,
+    decryptor,
+  }: { readonly artifact: ArtifactTree; readonly tree: ScannedTree; readonly decryptor: Decryptor | undefined },
+): AsyncGenerator<readonly Manifest[]> {
   if (needsKustomize(tree, patches)) {
-    yield buildKustomization(kustomizeAt(kustomizeWasm), { artifact, tree, patches });
+    yield await buildKustomization(kustomizeAt(kustomizeWasm), { artifact, tree, patches, decryptor });
     return;
   }
   if (tree.totalBytes > mostPlainBytes)
@@ -106,7 +146,13 @@ function* readTree(
       "Limit",
       `Cannot build: manifests are ${tree.totalBytes} bytes, at most ${mostPlainBytes} allowed`,
     );
-  for (const { path } of tree.files) yield readManifests(artifact.read(path), `"${path}"`, "kustomize");
+  for (const { path } of tree.files) {
+    const written = artifact.read(path);
+    const format = formatOf(path);
+    const plain = await decryptor?.decrypt(path, written, { input: format, output: format });
+    // Nothing is rendered while something is wanted, and what is encrypted need not be a manifest.
+    if ((decryptor?.wanted.length ?? 0) === 0) yield readManifests(plain ?? written, `"${path}"`, "kustomize");
+  }
 }
 
 export function needsKustomize(tree: Pick<ScannedTree, "kustomizations">, patches: readonly StagePatch[]): boolean {

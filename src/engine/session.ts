@@ -5,6 +5,7 @@ import type { Fingerprint } from "../apply/apply-wave.ts";
 import type { ArtifactIdentity } from "../domain/pins.ts";
 import type { Fight } from "./fight.ts";
 import type { Awaited } from "./awaited.ts";
+import type { DecryptedRenders } from "./facts/decrypted-renders.ts";
 
 /** What this process remembers of one StageSet between passes; all of it may be lost at any time. */
 export interface Session {
@@ -19,6 +20,8 @@ export interface Session {
   readonly awaited: Map<string, { readonly identity: ArtifactIdentity; readonly awaited: readonly Awaited[] }>;
   /** Renders of the run under way, so that a wake builds nothing. */
   readonly renders: Map<string, RenderFact>;
+  /** Of each stage that decrypts: what is kept of it in the clear. */
+  readonly decryptedRenders: Map<string, DecryptedRenders>;
   /** Hash of the render of each stage that the preflight last let pass. */
   readonly preflighted: Map<string, string>;
   /** The last (status, reason) an Event was emitted for. */
@@ -42,6 +45,7 @@ export function createSession(): Session {
     recreating: new Set(),
     awaited: new Map(),
     renders: new Map(),
+    decryptedRenders: new Map(),
     preflighted: new Map(),
     announced: undefined,
     held: "unknown",

@@ -51,7 +51,7 @@ function converted({ value, members, items }: Node): unknown {
       if (item === undefined) throw malformed("its metadata has a list with a gap");
       return converted(item);
     });
-  const mapping: Record<string, unknown> = { __proto__: null } as unknown as Record<string, unknown>;
+  const mapping: Record<string, unknown> = { __proto__: null };
   for (const [key, member] of members) mapping[key] = converted(member);
   return mapping;
 }

@@ -1,40 +1,38 @@
-import type { PrivateKey } from "openpgp";
+import type { AgeKeys } from "./age-key.ts";
+import { KeyProblem, type KeyText } from "./key-text.ts";
+import type { PgpKeys } from "./pgp-key.ts";
 import type { MasterKey } from "./sops-metadata.ts";
 
 /** Private keys as their Secret has them; crosses to a worker, and lives as long as one build. */
 export interface PrivateKeyTexts {
   /** Native age identities, one each. */
-  readonly age: readonly string[];
+  readonly age: readonly KeyText[];
   /** Armored OpenPGP private keys. */
-  readonly pgp: readonly string[];
-}
-
-/** Why an entry of the Secret cannot be used. `message` follows the entry's name and quotes nothing of it. */
-export class KeyProblem extends Error {
-  override name = "KeyProblem";
+  readonly pgp: readonly KeyText[];
 }
 
 /** The identities in one `*.agekey` entry. @throws {KeyProblem} */
-export function ageIdentities(text: string): readonly string[] {
+export function ageIdentities({ entry, text }: KeyText): readonly KeyText[] {
   const lines = text
     .split("\n")
     .map((line) => line.trim())
     .filter((line) => line !== "" && !line.startsWith("#"));
   for (const line of lines) {
-    if (line.startsWith("AGE-PLUGIN-")) throw new KeyProblem("is for a plugin, and programs are not run here");
+    if (line.startsWith("AGE-PLUGIN-")) throw new KeyProblem(entry, "is for a plugin, and programs are not run here");
     if (!/^AGE-SECRET-KEY-(?:PQ-)?1[02-9AC-HJ-NP-Z]{20,4000}$/.test(line))
-      throw new KeyProblem("has a line that is no age identity (AGE-SECRET-KEY-1…)");
+      throw new KeyProblem(entry, "has a line that is no age identity (AGE-SECRET-KEY-1…)");
   }
-  return lines;
+  return lines.map((line) => ({ entry, text: line }));
 }
 
 /** A message to one key is some hundred bytes; one that says more of itself is not read. */
 const mostMessageBytes = 64 * 1024;
 
-/** Opens messages to age and OpenPGP keys. Both libraries are loaded when a document needs them. */
+/** Opens messages to age and OpenPGP keys. The libraries are loaded when there are such keys. */
 export class PrivateKeys {
   readonly #texts: PrivateKeyTexts;
-  #pgp: Promise<readonly PrivateKey[]> | undefined;
+  #age: Promise<AgeKeys | undefined> | undefined;
+  #pgp: Promise<PgpKeys | undefined> | undefined;
 
   constructor(texts: PrivateKeyTexts) {
     this.#texts = texts;
@@ -42,66 +40,31 @@ export class PrivateKeys {
 
   /** Checks that all keys can be read. @throws {KeyProblem} */
   async check(): Promise<void> {
-    if (this.#texts.age.length > 0) await this.#decrypter();
-    if (this.#texts.pgp.length > 0) await this.#pgpKeys();
+    await this.#ageKeys();
+    await this.#pgpKeys();
   }
 
   /** What the message holds; undefined: it is for none of the keys, or damaged. */
   async open(key: Extract<MasterKey, { kind: "age" | "pgp" }>): Promise<Uint8Array | undefined> {
     if (key.encrypted.length > mostMessageBytes) return undefined;
     try {
-      return key.kind === "age" ? await this.#openAge(key.encrypted) : await this.#openPgp(key.encrypted);
+      if (key.kind === "age") return await (await this.#ageKeys())?.open(key.encrypted);
+      return await (await this.#pgpKeys())?.open(key.encrypted, mostMessageBytes);
     } catch {
       // The libraries do not tell a wrong key from a damaged message in a way to rely on.
       return undefined;
     }
   }
 
-  async #decrypter() {
-    const { Decrypter } = await import("age-encryption");
-    const decrypter = new Decrypter();
-    for (const identity of this.#texts.age) {
-      try {
-        decrypter.addIdentity(identity);
-      } catch {
-        throw new KeyProblem("has a line that is no age identity (AGE-SECRET-KEY-1…)");
-      }
-    }
-    return decrypter;
+  #ageKeys(): Promise<AgeKeys | undefined> {
+    const { age } = this.#texts;
+    this.#age ??= (async () => (age.length === 0 ? undefined : new (await import("./age-key.ts")).AgeKeys(age)))();
+    return this.#age;
   }
 
-  async #openAge(armored: string): Promise<Uint8Array | undefined> {
-    if (this.#texts.age.length === 0) return undefined;
-    const { armor } = await import("age-encryption");
-    return await (await this.#decrypter()).decrypt(armor.decode(armored));
-  }
-
-  #pgpKeys(): Promise<readonly PrivateKey[]> {
-    this.#pgp ??= (async () => {
-      const { readPrivateKeys } = await import("openpgp");
-      const found: PrivateKey[] = [];
-      for (const armoredKeys of this.#texts.pgp) {
-        const keys = await readPrivateKeys({ armoredKeys }).catch(() => undefined);
-        if (keys === undefined) throw new KeyProblem("is no armored OpenPGP private key");
-        if (keys.some((key) => !key.isDecrypted())) throw new KeyProblem("is protected by a passphrase");
-        found.push(...keys);
-      }
-      return found;
-    })();
+  #pgpKeys(): Promise<PgpKeys | undefined> {
+    const { pgp } = this.#texts;
+    this.#pgp ??= (async () => (pgp.length === 0 ? undefined : (await import("./pgp-key.ts")).PgpKeys.read(pgp)))();
     return this.#pgp;
-  }
-
-  async #openPgp(armoredMessage: string): Promise<Uint8Array | undefined> {
-    if (this.#texts.pgp.length === 0) return undefined;
-    const { decrypt, readMessage } = await import("openpgp");
-    const config = { maxDecompressedMessageSize: mostMessageBytes };
-    const message = await readMessage({ armoredMessage, config });
-    const { data } = await decrypt({
-      message,
-      decryptionKeys: [...(await this.#pgpKeys())],
-      format: "binary",
-      config,
-    });
-    return data;
   }
 }

@@ -38,7 +38,7 @@ export function parseDotenv(text: string): FlatDocument {
   };
 }
 
-export function renderDotenv({ branch }: FlatDocument, decrypted: Decrypted): Uint8Array {
+export function renderDotenv({ branch }: Pick<FlatDocument, "branch">, decrypted: Decrypted): Uint8Array {
   const parts: Uint8Array[] = [];
   for (const item of branch.items) {
     if (item.kind === "comment") {

@@ -133,7 +133,7 @@ function withoutQuotes(text: string): string {
   return text;
 }
 
-export function renderIni({ branch }: FlatDocument, decrypted: Decrypted): Uint8Array {
+export function renderIni({ branch }: Pick<FlatDocument, "branch">, decrypted: Decrypted): Uint8Array {
   const sections = branch.items.flatMap((item) =>
     item.kind === "member" && item.node.kind === "mapping" ? [{ name: item.key, items: item.node }] : [],
   );

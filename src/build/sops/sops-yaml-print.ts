@@ -70,18 +70,24 @@ function edited(text: string, edits: readonly Edit[]): string {
 }
 
 function renderScalar(value: SopsValue, place: WrittenAt, format: "yaml" | "json"): string {
+  if (format === "json") return renderJson(value);
+  if (value.kind === "text") return renderText(value.bytes, place);
+  return value.kind === "float" ? renderGoFloat(value.value, "g") : renderJson(value).replace(/^"(.*)"$/, "$1");
+}
+
+/** A value as JSON. */
+export function renderJson(value: SopsValue): string {
   switch (value.kind) {
     case "int":
       return value.text;
     case "time":
-      return format === "json" ? JSON.stringify(value.text) : value.text;
+      return JSON.stringify(value.text);
     case "float":
-      return format === "json" ? String(value.value) : renderGoFloat(value.value, "g");
     case "bool":
       return String(value.value);
     case "comment":
     case "text":
-      return format === "json" ? quoteJson(utf8(value)) : renderText(value.bytes, place);
+      return quoteJson(utf8(value));
   }
 }
 
@@ -147,20 +153,31 @@ function isPrintable(text: string): boolean {
   return !/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]/.test(text);
 }
 
-const escapes: ReadonlyMap<number, string> = new Map([
-  ...[...'\0\x07\b\t\n\v\f\r\x1b"\\\u0085\u2028\u2029'].map(
-    (char, index) => [char.charCodeAt(0), `\\${'0abtnvfre"\\NLP'.charAt(index)}`] as const,
-  ),
+const escapes: ReadonlyMap<string, string> = new Map([
+  ["\0", "\\0"],
+  ["\x07", "\\a"],
+  ["\b", "\\b"],
+  ["\t", "\\t"],
+  ["\n", "\\n"],
+  ["\v", "\\v"],
+  ["\f", "\\f"],
+  ["\r", "\\r"],
+  ["\x1b", "\\e"],
+  ['"', '\\"'],
+  ["\\", "\\\\"],
+  ["\u0085", "\\N"],
+  ["\u2028", "\\L"],
+  ["\u2029", "\\P"],
 ]);
 
 function quoteDouble(text: string): string {
-  const escaped = [...text].map((char) => {
+  const escaped = Array.from(text, (char) => {
+    const named = escapes.get(char);
+    if (named !== undefined || isPrintable(char)) return named ?? char;
     const code = char.codePointAt(0) ?? 0;
-    const named = escapes.get(code);
-    if (named !== undefined) return named;
     const hex = code.toString(16).toUpperCase();
     if (code > 0xffff) return `\\U${hex.padStart(8, "0")}`;
-    return isPrintable(char) ? char : code > 0xff ? `\\u${hex.padStart(4, "0")}` : `\\x${hex.padStart(2, "0")}`;
+    return code > 0xff ? `\\u${hex.padStart(4, "0")}` : `\\x${hex.padStart(2, "0")}`;
   });
   return `"${escaped.join("")}"`;
 }

@@ -332,7 +332,7 @@ function plainOf(node: SopsNode): unknown {
     case "sequence":
       return node.items.flatMap((item) => (item.kind === "comment" ? [] : [plainOf(item)]));
     case "mapping": {
-      const members: Record<string, unknown> = { __proto__: null } as unknown as Record<string, unknown>;
+      const members: Record<string, unknown> = { __proto__: null };
       for (const item of node.items) if (item.kind === "member") members[item.key] = plainOf(item.node);
       return members;
     }

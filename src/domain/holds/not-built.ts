@@ -1,21 +1,10 @@
 import type { Action, StageSetSpec } from "../../api/stage-set.ts";
-import { failure, type Failure } from "../failure.ts";
 import type { Promotion } from "../promotion/soak.ts";
 import { allActions, stagesOf, type ActionList } from "../validation/places.ts";
 import type { GoalInput, Hold } from "./hold.ts";
 
 /** How long until a spec that asks for too much is looked at again without any event (spec 10 §6, `M`). */
 const lookAgainMs = 60_000;
-
-/**
- * Why this build can do nothing at all with a spec: what it applied would be encrypted.
- * Undefined when there is no such reason.
- */
-export function cannotActOn(spec: StageSetSpec): Failure | undefined {
-  return spec.decryption === undefined
-    ? undefined
-    : { ...failure("InvalidSpec", sentence(["spec.decryption"])), terminal: true };
-}
 
 /**
  * Holds every stage that would enter a pin under a spec that asks for a step or a gate this build does not have:

@@ -24,7 +24,6 @@ import {
   type Plan,
 } from "./plan.ts";
 import { promoteRecord } from "./promote-record.ts";
-import { cannotActOn } from "../holds/not-built.ts";
 import { leaveTarget } from "./leave-target.ts";
 import { hasExpressions } from "../validation/expressions.ts";
 import { refusedAhead } from "./refused-ahead.ts";
@@ -97,7 +96,7 @@ function decide(state: PassState): Step {
 }
 
 function specStep(state: PassState, spec: StageSetSpec): Step {
-  const refused = cannotActOn(spec) ?? withoutServiceAccount(state, spec);
+  const refused = withoutServiceAccount(state, spec);
   if (refused !== undefined) return endFailed(state, refused);
   const early: FactKey[] = [];
   if (hasExpressions(spec)) early.push({ kind: "expressions" });

@@ -10,6 +10,8 @@ export interface RenderCache {
   getAhead(key: string, build: () => Promise<Built>): Promise<Built>;
   /** What is kept. */
   peek(key: string): Built | undefined;
+  /** Forgets what is kept. */
+  drop(key: string): void;
 }
 
 /** What an object takes beside its body, and a render beside its objects: measured with small ConfigMaps. */
@@ -40,6 +42,10 @@ export function createRenderCache(options: { readonly maxBytes: number }): Rende
   };
   return {
     peek,
+    drop(key) {
+      bytes -= kept.get(key)?.bytes ?? 0;
+      kept.delete(key);
+    },
     async getAhead(key, build) {
       const known = peek(key) ?? (await building.get(key));
       if (known !== undefined) return known;

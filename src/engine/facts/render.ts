@@ -1,12 +1,14 @@
 import { createHash } from "node:crypto";
 import type { Stage, StageSetSpec } from "../../api/stage-set.ts";
 import { BuildError } from "../../build/build-error.ts";
-import { buildStage, type Built, type Variables } from "../../build/build-stage.ts";
+import { buildStage, type Built } from "../../build/build-stage.ts";
+import { DecryptionError } from "../../build/decryption-error.ts";
+import { KeyProblem } from "../../build/sops/key-text.ts";
 import { ComputeError } from "../../compute/compute-error.ts";
 import { failure, stageFailure, type Failure, type StageOperation } from "../../domain/failure.ts";
 import { connectFailure } from "../../domain/pass/failures.ts";
-import { credentialIdentity, stageIdentity } from "../../domain/pass/plan.ts";
-import type { Fact, FactKey, RenderFact } from "../../domain/pass/state.ts";
+import { stageIdentity } from "../../domain/pass/plan.ts";
+import type { Fact, RenderFact } from "../../domain/pass/state.ts";
 import type { Pin } from "../../domain/pins.ts";
 import type { Access } from "../../identity/access.ts";
 import { IdentityError } from "../../identity/identity-error.ts";
@@ -17,14 +19,19 @@ import type { Span } from "../../lib/telemetry.ts";
 import { StartOver, type Pass } from "../pass.ts";
 import { inPhase } from "../phase.ts";
 import type { Engine } from "../engine.ts";
-import { accessOf, connectionFailure, localAccessOf } from "./connection.ts";
+import { accessOf, connectionFailure } from "./connection.ts";
+import { noteDecrypted } from "./decrypted-renders.ts";
+import { unusableKey } from "./decryption-keys.ts";
 import { scopesOf } from "./scopes.ts";
-import { readVariables } from "./variables.ts";
-
-type RenderKey = Extract<FactKey, { kind: "render" }>;
+import { stageInputs, type Inputs, type Rendering, type StageInputs } from "./stage-inputs.ts";
 
 /** A stage's objects at one artifact: fetched, built and substituted, or the reason why not. */
-export async function readRender(engine: Engine, pass: Pass, key: RenderKey, signal: AbortSignal): Promise<Fact> {
+export async function readRender(
+  engine: Engine,
+  pass: Pass,
+  key: Rendering["key"],
+  signal: AbortSignal,
+): Promise<Fact> {
   const { spec } = pass.snapshot;
   const stage = spec?.stages.find((candidate) => candidate.name === key.stage);
   if (spec === undefined || stage === undefined) throw new RangeError(`no stage "${key.stage}" to render`);
@@ -35,12 +42,6 @@ export async function readRender(engine: Engine, pass: Pass, key: RenderKey, sig
   return { kind: "render", render };
 }
 
-interface Rendering {
-  readonly spec: StageSetSpec;
-  readonly stage: Stage;
-  readonly key: RenderKey;
-}
-
 async function renderStage(
   engine: Engine,
   pass: Pass,
@@ -48,8 +49,8 @@ async function renderStage(
   signal: AbortSignal,
 ): Promise<RenderFact> {
   // Read before anything is fetched, because they decide whether anything need be.
-  const early = await stageVariables(engine, pass, { spec, stage, key }, signal);
-  const known = await rememberedBuild(engine, pass, { spec, stage, digest: key.pin?.digest, variables: early }, signal);
+  const early = await stageInputs(engine, pass, { spec, stage, key }, signal);
+  const known = await rememberedBuild(engine, pass, { spec, stage, digest: key.pin?.digest, inputs: early }, signal);
   if (known !== undefined) return known;
   const { revision, digest = "" } = key.identity;
   const attributes = { stage: stage.name, "stage.revision": revision, "stage.digest": digest };
@@ -60,8 +61,8 @@ async function renderStage(
   await using artifact = opened.artifact;
   // What was begun ahead of it comes too late.
   engine.aheads.abandon(pass.key);
-  if (early.kind !== "variables") return early;
-  const built = { stage, spec, artifact, variables: early };
+  if (early.kind !== "inputs") return early;
+  const built = { stage, spec, artifact, inputs: early };
   return await inPhase(
     engine,
     pass,
@@ -78,18 +79,23 @@ async function rememberedBuild(
     readonly spec: StageSetSpec;
     readonly stage: Stage;
     readonly digest: string | undefined;
-    readonly variables: StageVariables;
+    readonly inputs: StageInputs;
   },
   signal: AbortSignal,
 ): Promise<RenderFact | undefined> {
-  const { spec, stage, digest, variables } = from;
-  if (digest === undefined || variables.kind !== "variables") return undefined;
+  const { spec, stage, digest, inputs } = from;
+  if (digest === undefined || inputs.kind !== "inputs") return undefined;
   const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
   try {
     const access = await accessOf(engine, pass, as, signal);
-    const cacheKey = renderCacheKey(pass, { stage, access, variables, digest: digest.toLowerCase() });
+    const cacheKey = renderCacheKey(pass, { stage, access, inputs, digest: digest.toLowerCase() });
+    noteDecrypted(engine.renders, pass.session.decryptedRenders, {
+      stage: stage.name,
+      cacheKey,
+      digest: inputs.keys?.digest,
+    });
     const built = engine.renders.peek(cacheKey);
-    return built === undefined ? undefined : renderedFact(built, variables);
+    return built === undefined ? undefined : renderedFact(built, inputs.variables);
   } catch (error) {
     if (error instanceof KubeError || error instanceof IdentityError) return undefined;
     throw error;
@@ -98,25 +104,26 @@ async function rememberedBuild(
 
 /**
  * Everything that goes into a render, with the identity under which it is applied and the StageSet whose identity read
- * its variables: no data read as one is ever served to another (spec 20 §13).
+ * its variables and keys: no data read as one is ever served to another (spec 20 §13).
  */
 function renderCacheKey(
   pass: Pass,
   from: {
     readonly stage: Stage;
     readonly access: Access;
-    readonly variables: Extract<StageVariables, { kind: "variables" }>;
+    readonly inputs: Inputs;
     readonly digest: string;
   },
 ): string {
   const { spec, uid } = pass.snapshot;
-  const { stage, access, variables, digest } = from;
-  return hashOf([digest, stage, variables.digestOfValues, pass.key, uid, spec?.serviceAccountName ?? "", access.key]);
+  const { stage, access, inputs, digest } = from;
+  const read = [inputs.variables.digestOfValues, inputs.keys?.digest ?? ""];
+  return hashOf([digest, stage, ...read, pass.key, uid, spec?.serviceAccountName ?? "", access.key]);
 }
 
 function renderedFact(built: Built, { substitutionDigest }: { readonly substitutionDigest: string }): RenderFact {
   // What a Secret went into is hashed with a salt, and told by that.
-  const secret = substitutionDigest.startsWith("s1:");
+  const secret = built.decrypted || substitutionDigest.startsWith("s1:");
   return {
     kind: "rendered",
     objects: secret ? built.objects.map((object) => ({ ...object, secretInput: true })) : built.objects,
@@ -133,11 +140,11 @@ async function build(
     readonly spec: StageSetSpec;
     readonly stage: Stage;
     readonly artifact: OpenArtifact;
-    readonly variables: Extract<StageVariables, { kind: "variables" }>;
+    readonly inputs: Inputs;
   },
   signal: AbortSignal,
 ): Promise<RenderFact> {
-  const { spec, stage, artifact, variables } = from;
+  const { spec, stage, artifact, inputs } = from;
   try {
     const as = stageIdentity(spec, stage, engine.options.defaultServiceAccount);
     const access = await accessOf(engine, pass, as, signal);
@@ -145,12 +152,18 @@ async function build(
       root: artifact.root,
       path: stage.path ?? "./",
       patches: stage.patches ?? [],
-      variables: variables.variables,
+      variables: inputs.variables.variables,
       applyHelmHookResources: stage.applyHelmHookResources ?? true,
       defaultNamespace: pass.key.namespace,
       labels: { stage: stage.name, name: pass.key.name, namespace: pass.key.namespace },
+      decryption: inputs.keys === undefined ? undefined : { keys: inputs.keys.texts },
     };
-    const cacheKey = renderCacheKey(pass, { stage, access, variables, digest: artifact.digest });
+    const cacheKey = renderCacheKey(pass, { stage, access, inputs, digest: artifact.digest });
+    noteDecrypted(engine.renders, pass.session.decryptedRenders, {
+      stage: stage.name,
+      cacheKey,
+      digest: inputs.keys?.digest,
+    });
     const built = await engine.renders.get(cacheKey, () =>
       buildStage(request, {
         compute: engine.compute,
@@ -160,10 +173,12 @@ async function build(
         queue: pass.key.namespace,
       }),
     );
-    return renderedFact(built, variables);
+    return renderedFact(built, inputs.variables);
   } catch (error) {
     if (error instanceof BuildError && error.reason === "Damaged") artifact.discard();
     if (error instanceof StartOver || signal.aborted) throw error;
+    if (error instanceof DecryptionError || error instanceof KeyProblem)
+      return failedDecryption(pass, { spec, stage, error });
     const substitution = error instanceof BuildError && error.reason === "Substitution";
     return failedRender(stage, substitution ? "resolve postBuild variables" : "build", error);
   }
@@ -236,52 +251,26 @@ function fetchFailure(stage: string, pin: Pin, error: SourceError): Failure {
   );
 }
 
-type StageVariables =
-  | {
-      readonly kind: "variables";
-      readonly variables: Variables | undefined;
-      readonly substitutionDigest: string;
-      /** Of the values themselves, for the cache key; never leaves this process. */
-      readonly digestOfValues: string;
-    }
-  | RenderFact;
-
-/** Values of `postBuild`, read live as the StageSet identity. */
-async function stageVariables(
-  engine: Engine,
+/** Status tells path and class; what the file is encrypted for is told to the log (spec 50 §3.3). */
+function failedDecryption(
   pass: Pass,
-  { spec, stage, key }: Rendering,
-  signal: AbortSignal,
-): Promise<StageVariables> {
-  const { postBuild } = stage;
-  if (postBuild === undefined)
-    return { kind: "variables", variables: undefined, substitutionDigest: "", digestOfValues: "" };
-  const as = credentialIdentity(spec, stage, engine.options);
-  const read = await readVariables(postBuild, {
-    namespace: pass.key.namespace,
-    salt: `${pass.snapshot.uid}${stage.name}`,
-    access: () => localAccessOf(engine, pass.key.namespace, as, signal),
-    signal,
-  });
-  if (read.kind === "read") {
-    const digestOfValues = hashOf([...(read.variables?.values ?? [])]);
-    return {
-      kind: "variables",
-      variables: read.variables,
-      substitutionDigest: read.substitutionDigest,
-      digestOfValues,
-    };
+  {
+    spec,
+    stage,
+    error,
+  }: { readonly spec: StageSetSpec; readonly stage: Stage; readonly error: DecryptionError | KeyProblem },
+): RenderFact {
+  if (error instanceof KeyProblem) {
+    const described = `Secret "${pass.key.namespace}/${spec.decryption?.secretRef?.name ?? ""}"`;
+    const cause = unusableKey(described, error);
+    return { kind: "failed", failure: stageFailure({ name: stage.name, operation: "configure decryption", cause }) };
   }
-  const authorization = read.kind === "denied" ? "authorization" : "ordinary";
-  const why = stageFailure(
-    { name: stage.name, operation: "resolve postBuild variables", cause: read.cause },
-    authorization,
-  );
-  // An earlier stage or a pre action may still create what is missing; without them the preflight has the last word.
-  const earlier = spec.stages[0]?.name !== stage.name || (stage.actions?.pre ?? []).length > 0;
-  return read.kind === "missing" && earlier && key.at === "preflight"
-    ? { kind: "postponed", failure: why }
-    : { kind: "failed", failure: why };
+  const { path, class: problem, message } = error;
+  pass.logger.info("cannot decrypt a document", { stage: stage.name, path, class: problem, error: message });
+  const cause = `decryption failed: ${path}: ${problem}`;
+  // What was tampered with stays so until there is another revision.
+  const kind = problem === "MAC mismatch" || problem === "malformed" ? "terminal" : "ordinary";
+  return { kind: "failed", failure: stageFailure({ name: stage.name, operation: "decrypt", cause }, kind) };
 }
 
 function failedRender(stage: Stage, operation: StageOperation, error: unknown): RenderFact {
