@@ -31,7 +31,16 @@ async function main(): Promise<number> {
   await prometheusPath({ onProgress });
   await shellcheckPath({ onProgress });
   await toolPaths(
-    [...kwokTools, "kustomize.wasm", "cel.wasm", "registry", "source-controller", ...chartTools, ...sopsTools, ...deliveryTools],
+    [
+      ...kwokTools,
+      "kustomize.wasm",
+      "cel.wasm",
+      "registry",
+      "source-controller",
+      ...chartTools,
+      ...sopsTools,
+      ...deliveryTools,
+    ],
     {
       onProgress,
     },
