@@ -233,6 +233,22 @@ generatorOptions: { disableNameSuffixHash: true }
     expect([...readers]).toEqual([`system:serviceaccount:${namespace}:deployer`]);
   });
 
+  test("other keys open nothing that was kept in the clear", async () => {
+    const name = "rotated";
+    const keys = await keySecret("rotated-keys", { "a.agekey": staging.identity });
+    await scene.publish(name, { "secret.yaml": await encrypt("secret.yaml", secretManifest(name, canary)) });
+    await scene.release(name, [{ name: "only", sourceRef: { name } }], decryptionWith("rotated-keys"));
+    await untilReady(cluster, { namespace: scene.namespace, name });
+    await admin.patch(keys, { stringData: { "a.agekey": production.identity } });
+    await admin.patch(stageSetRef(scene.namespace, name), {
+      metadata: { annotations: { "reconcile.fluxcd.io/requestedAt": "rotated" } },
+    });
+    const failed = await untilReady(cluster, { namespace: scene.namespace, name }, "False StageFailed");
+    expect(messageOf(failed)).toContain("no usable key");
+    // What runs stays.
+    expect(await valueOf(name, "password")).toBe(canary);
+  });
+
   test("[50.46] [60.15] no key and nothing decrypted in logs at debug, metrics, status or on disk", async () => {
     const forbidden = [canary, staging.identity, ...pgp.armored.split("\n").filter((line) => line.length > 50)];
     const written = await Promise.all(
