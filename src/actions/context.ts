@@ -1,5 +1,6 @@
 import type { Access } from "../identity/access.ts";
 import type { Clock } from "../lib/clock.ts";
+import type { GuardedFetch } from "../outbound/guard.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 
 /** What an expression says of an object; `error`: not evaluable, which counts as not true yet. */
@@ -13,6 +14,13 @@ export interface ActionContext {
   readonly namespace: string;
   /** As the action's identity, on the target cluster; live tokens, however long it takes. */
   readonly access: (signal: AbortSignal) => Promise<Access>;
+  /** The same identity in the controller's own cluster: where the Secrets of a request are. */
+  readonly homeAccess: (signal: AbortSignal) => Promise<Access>;
+  /** The target is another cluster than the controller's own. */
+  readonly isRemote: boolean;
+  readonly fetch: GuardedFetch;
+  /** `--allowed-action-hosts`; undefined: any host that is not denied. */
+  readonly isAllowedHost: ((host: string) => boolean) | undefined;
   readonly evaluate: (expression: string, object: KubeObject, signal: AbortSignal) => Promise<Evaluation>;
   readonly clock: Clock;
   /** Aborts when the action is to end without an outcome. */

@@ -7,6 +7,7 @@ import { formatDuration } from "../lib/duration.ts";
 import { ActionError } from "./action-error.ts";
 import type { ActionContext, Attempt } from "./context.ts";
 import { deleteTarget } from "./delete.ts";
+import { sendHttp } from "./http.ts";
 import { patchTarget } from "./patch.ts";
 import { refused } from "./target.ts";
 import { waitFor } from "./wait.ts";
@@ -57,7 +58,8 @@ async function tryOnce(action: Action, o: Omit<Attempt, "access">): Promise<void
   if (action.patch !== undefined) return patchTarget(action.patch, attempt);
   if (action.delete !== undefined) return deleteTarget(action.delete, attempt);
   if (action.wait !== undefined) return waitFor(action.wait, attempt);
-  throw new ActionError("none of patch, delete and wait is set", { retry: "final" });
+  if (action.http !== undefined) return sendHttp(action.http, attempt);
+  throw new ActionError("none of patch, http, wait and delete is set", { retry: "final" });
 }
 
 async function accessOf({ context, signal }: Omit<Attempt, "access">): Promise<Attempt["access"]> {

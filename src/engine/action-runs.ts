@@ -4,6 +4,7 @@ import type { Access } from "../identity/access.ts";
 import { Shutdown } from "../lib/abort.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/telemetry.ts";
+import type { GuardedFetch } from "../outbound/guard.ts";
 import type { Cel } from "./facts/cel.ts";
 import type { StageSetKey } from "./journal.ts";
 
@@ -22,6 +23,8 @@ export interface ActionWork {
   readonly call: ActionCall;
   /** As the action's identity on the target cluster, opened anew by each attempt. */
   readonly access: (signal: AbortSignal) => Promise<Access>;
+  readonly homeAccess: (signal: AbortSignal) => Promise<Access>;
+  readonly isRemote: boolean;
   readonly ended: (outcome: ActionOutcome) => void;
 }
 
@@ -29,6 +32,9 @@ export interface ActionRunsOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly cel: Cel;
+  readonly fetch: GuardedFetch;
+  /** `--allowed-action-hosts`; undefined: any host that is not denied. */
+  readonly isAllowedHost: ((host: string) => boolean) | undefined;
   readonly wake: (key: StageSetKey) => void;
 }
 
@@ -36,7 +42,11 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
   const { clock, cel } = options;
   const running = new Map<string, AbortController>();
 
-  const run = async (key: StageSetKey, { call, access }: ActionWork, signal: AbortSignal): Promise<ActionOutcome> => {
+  const run = async (
+    key: StageSetKey,
+    { call, access, homeAccess, isRemote }: ActionWork,
+    signal: AbortSignal,
+  ): Promise<ActionOutcome> => {
     const { action, stage, list } = call;
     const about = options.logger.with({ ...key, stage, list, action: action.name });
     const startedAt = clock.monotonic();
@@ -45,6 +55,10 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
       const outcome = await runAction(action, {
         namespace: key.namespace,
         access,
+        homeAccess,
+        isRemote,
+        fetch: options.fetch,
+        isAllowedHost: options.isAllowedHost,
         evaluate: (expression, object, aborted) =>
           cel.evaluate(expression, object, { queue: key.namespace, signal: aborted }),
         clock,

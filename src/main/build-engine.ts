@@ -89,6 +89,8 @@ export async function buildEngine(
       clock,
       logger,
       cel,
+      fetch,
+      isAllowedHost: hostAllowance(config.allowedActionHosts),
       wake: (key) => controller.wake(key, "action"),
     }),
   );

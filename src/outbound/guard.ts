@@ -23,6 +23,9 @@ export interface GuardedResponse extends AsyncDisposable {
 
 /** What a request carries beyond its URL, and where it may lead. */
 export interface GuardedRequest {
+  /** Default: GET. */
+  readonly method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD";
+  readonly body?: string;
   /** Sent to every host, redirects included. */
   readonly headers?: Readonly<Record<string, string>>;
   /** Whether a host, without port and without a dot at its end, may be asked; of redirects too. Default: every host. */
@@ -32,11 +35,20 @@ export interface GuardedRequest {
    * redirect to another host or port, or from https to http, is refused then. What it throws is thrown.
    */
   readonly credential?: (signal: AbortSignal) => Promise<Readonly<Record<string, string>>>;
+  /** A body that holds a secret, asked for once, after {@link credential}; it replaces {@link body}. */
+  readonly secretBody?: (signal: AbortSignal) => Promise<string | undefined>;
+  /**
+   * Where secrets may be sent on a redirect. `origin`, the default: to the same scheme, host and port. `host`: also from
+   * http to https at the host's default ports.
+   */
+  readonly secretScope?: "origin" | "host";
+  /** A redirect that is an answer, and not followed. Default: none is. */
+  readonly acceptsRedirect?: (status: number) => boolean;
 }
 
 /**
- * GETs a URL, sending nothing but it and what `request` says, by the rules of spec 50 §5. Up to ten redirects are
- * followed, each checked again.
+ * GETs a URL, or does with it what `request` says, sending nothing else, by the rules of spec 50 §5. Up to ten redirects
+ * are followed, each checked again; 301, 302 and 303 turn all but GET and HEAD into a GET without body.
  *
  * @throws {OutboundError}
  * @throws the signal's reason, when aborted
@@ -63,6 +75,15 @@ interface Hop {
   readonly name: string;
   readonly addresses: readonly string[];
   readonly headers: Readonly<Record<string, string>>;
+  readonly method: NonNullable<GuardedRequest["method"]>;
+  readonly body: string | undefined;
+}
+
+/** What a request carries that only its first host, once checked, may be told. */
+interface Secret {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | undefined;
 }
 
 /** A proxy in the environment is not used: it would connect where it likes. */
@@ -74,30 +95,54 @@ export function createGuardedFetch(options: GuardOptions): GuardedFetch {
   };
   return async (first, { signal, request = {} }) => {
     let text = first;
-    let secret: { readonly origin: string; readonly headers: Readonly<Record<string, string>> } | undefined;
+    let secret: Secret | undefined;
+    let { method = "GET" } = request;
+    let withBody = true;
     for (let redirects = 0; redirects <= mostRedirects; redirects++) {
       signal.throwIfAborted();
       const what = redirects === 0 ? "the URL" : "a redirect";
       const url = checkedUrl(text, what);
-      if (secret !== undefined && secret.origin !== url.origin)
+      if (secret !== undefined && !mayReceive(url, secret.url, request.secretScope ?? "origin"))
         throw new OutboundError("Refused", `${what} leads to another host, port or scheme, where no token is sent`);
       const target = checkedHost(url, { deny, what });
       if (request.isAllowedHost?.(url.hostname.replace(/\.$/, "")) === false)
         throw new OutboundError("Refused", `${what} leads to a host that --allowed-action-hosts does not allow`);
       const addresses = await checkedAddresses(target, { deny, what, resolve, clock, signal });
       if (request.credential !== undefined)
-        secret ??= { origin: url.origin, headers: await request.credential(signal) };
+        secret ??= {
+          url,
+          headers: await request.credential(signal),
+          body: await request.secretBody?.(signal),
+        };
       const headers = { ...request.headers, ...secret?.headers };
-      const response = await send({ url, name: target.name, addresses, headers }, { clock, caPem, signal });
-      const location = isRedirect(response.status) ? response.header("location") : undefined;
+      const body = withBody ? (secret?.body ?? request.body) : undefined;
+      const hop = { url, name: target.name, addresses, headers: withBody ? headers : withoutBodyType(headers) };
+      const response = await send({ ...hop, method, body }, { clock, caPem, signal });
+      const { status } = response;
+      const followed = isRedirect(status) && request.acceptsRedirect?.(status) !== true;
+      const location = followed ? response.header("location") : undefined;
       if (location === undefined) return response;
       await response[Symbol.asyncDispose]();
+      if (status < 304 && method !== "GET" && method !== "HEAD") {
+        method = "GET";
+        withBody = false;
+      }
       const next = URL.parse(location, url.href);
       if (next === null) throw new OutboundError("Refused", "a redirect leads to something that is not a URL");
       text = next.href;
     }
     throw new OutboundError("Refused", `there are more than ${mostRedirects} redirects`);
   };
+}
+
+/** Default ports count as none: a host may lead from http to https, never back. */
+function mayReceive(url: URL, first: URL, scope: "origin" | "host"): boolean {
+  if (scope === "origin") return url.origin === first.origin;
+  return url.host === first.host && (url.protocol === first.protocol || url.protocol === "https:");
+}
+
+function withoutBodyType(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => name.toLowerCase() !== "content-type"));
 }
 
 function isRedirect(status: number): boolean {
@@ -121,7 +166,7 @@ interface Sending {
 
 /** One request on a connection of its own: none is ever shared between hosts. */
 async function send(
-  { url, name, addresses, headers }: Hop,
+  { url, name, addresses, ...message }: Hop,
   { clock, caPem, signal }: Sending,
 ): Promise<GuardedResponse> {
   const secure = url.protocol === "https:";
@@ -130,7 +175,7 @@ async function send(
   let socket: Socket | undefined;
   try {
     socket = await connectPinned({ addresses, port, name, tls }, { clock, signal });
-    return await exchange({ url, name, headers, socket }, signal);
+    return await exchange({ url, name, ...message, socket }, signal);
   } catch (error) {
     socket?.destroy();
     throw translated(error, { signal, doing: "reach the server" });
@@ -138,7 +183,7 @@ async function send(
 }
 
 async function exchange(
-  { url, name, headers, socket }: Omit<Hop, "addresses"> & { readonly socket: Socket },
+  { url, name, headers, method, body, socket }: Omit<Hop, "addresses"> & { readonly socket: Socket },
   signal: AbortSignal,
 ): Promise<GuardedResponse> {
   const origin = new URL(url.origin);
@@ -167,7 +212,8 @@ async function exchange(
   };
   try {
     const answer = await client.request({
-      method: "GET",
+      method,
+      ...(body === undefined ? {} : { body }),
       path: `${url.pathname}${url.search}`,
       headers: { "accept-encoding": "identity", ...headers },
       signal,

@@ -41,7 +41,7 @@ function* missingInAction(path: string, action: Action, list: ActionList["kind"]
 }
 
 function missingMembers(action: Action): readonly string[] {
-  const verbs = (["http", "job", "apply"] as const).filter((verb) => action[verb] !== undefined);
+  const verbs = (["job", "apply"] as const).filter((verb) => action[verb] !== undefined);
   return action.scope === "Version" || action.scope === "Lifetime" ? [...verbs, "scope"] : verbs;
 }
 

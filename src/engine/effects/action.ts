@@ -1,6 +1,6 @@
 import type { Results } from "../../domain/pass/state.ts";
 import type { Effect } from "../../domain/pass/step.ts";
-import { openAccess } from "../facts/connection.ts";
+import { localAccessOf, openAccess } from "../facts/connection.ts";
 import type { Engine } from "../engine.ts";
 import type { Pass } from "../pass.ts";
 
@@ -10,6 +10,8 @@ export function startAction(engine: Engine, pass: Pass, { call }: Extract<Effect
   engine.actions.start(key, {
     call,
     access: (signal) => openAccess(engine, pass, call.as, signal),
+    homeAccess: (signal) => localAccessOf(engine, key.namespace, call.as, signal),
+    isRemote: pass.snapshot.spec?.kubeConfig !== undefined,
     ended: (outcome) => {
       // Something else may have taken its place since: the StageSet was deleted.
       if (session.memory.action?.call === call) session.memory = { ...session.memory, action: { call, outcome } };

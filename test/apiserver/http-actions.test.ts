@@ -1,0 +1,167 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { auditEvents, auditMark, eventually, testCluster } from "../support/cluster.ts";
+import { configMap, messageOf, readyOf, untilReady } from "../support/controller.ts";
+import { startScene, type Scene } from "../support/scene.ts";
+
+const cluster = testCluster();
+const { admin } = cluster;
+
+interface Seen {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: IncomingMessage["headers"];
+  readonly body: string;
+}
+
+/** An HTTP server on loopback that says what it was asked. */
+interface Receiver extends AsyncDisposable {
+  readonly url: string;
+  readonly seen: readonly Seen[];
+  reply: (seen: Seen, response: ServerResponse) => void;
+}
+
+async function startReceiver(): Promise<Receiver> {
+  const seen: Seen[] = [];
+  const receiver = { reply: (_seen: Seen, response: ServerResponse): void => void response.end("fine") };
+  const server: Server = createServer((request, response) => {
+    let body = "";
+    request.on("data", (chunk: Buffer) => (body += chunk.toString()));
+    request.on("end", () => {
+      const each = { method: request.method ?? "", path: request.url ?? "", headers: request.headers, body };
+      seen.push(each);
+      receiver.reply(each, response);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  return Object.assign(receiver, {
+    url: `http://127.0.0.1:${port}`,
+    seen,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  });
+}
+
+describe("http", () => {
+  const stack = new AsyncDisposableStack();
+  let scene: Scene;
+  let bounded: Scene;
+  let first: Receiver;
+  let second: Receiver;
+  beforeAll(async () => {
+    scene = stack.use(await startScene(cluster));
+    bounded = stack.use(await startScene(cluster, { config: { allowedActionHosts: ["127.0.0.*"] } }));
+    first = stack.use(await startReceiver());
+    second = stack.use(await startReceiver());
+    for (const { namespace } of [scene, bounded])
+      await admin.create({
+        apiVersion: "v1",
+        kind: "Secret",
+        metadata: { name: "hook", namespace },
+        stringData: { Authorization: "Bearer top-secret\n", "X-Other": "two", body: '{"a":1}', Host: "elsewhere" },
+      });
+  });
+  afterAll(() => stack.disposeAsync());
+
+  const release = async (
+    name: string,
+    http: Readonly<Record<string, unknown>>,
+    { more = {}, within = scene }: { readonly more?: Readonly<Record<string, unknown>>; readonly within?: Scene } = {},
+  ) => {
+    await within.publish(name, { "a.yaml": configMap(name) });
+    const pre = [{ name: "call", http, ...more }];
+    await within.release(name, [{ name: "only", sourceRef: { name }, actions: { pre } }], { retryInterval: "1m" });
+    return async (wanted: string): Promise<string> =>
+      messageOf(await untilReady(cluster, { namespace: within.namespace, name }, wanted));
+  };
+
+  test("sends method, headers and body of the Secrets, once", async () => {
+    const until = await release("sends", {
+      url: `${first.url}/sends`,
+      method: "PUT",
+      body: "ignored",
+      bodyFrom: { name: "hook", key: "body" },
+      headersFrom: [
+        { name: "hook", key: "Authorization" },
+        { name: "hook", key: "Host" },
+        { name: "hook", key: "X-Other" },
+      ],
+    });
+    await until("True Succeeded");
+    const calls = first.seen.filter(({ path }) => path === "/sends");
+    expect(calls).toHaveLength(1);
+    expect(calls[0]).toMatchObject({ method: "PUT", body: '{"a":1}' });
+    expect(calls[0]?.headers).toMatchObject({
+      authorization: "Bearer top-secret",
+      "x-other": "two",
+      "content-type": "application/json",
+      host: first.url.slice("http://".length),
+    });
+  });
+
+  test("[30.22] with headersFrom a redirect to another host is not followed; a 302 that is expected is success", async () => {
+    const location = `${second.url}/stolen`;
+    first.reply = ({ path }, response) => {
+      if (path.startsWith("/moves")) response.writeHead(302, { location });
+      response.end();
+    };
+    const headersFrom = [{ name: "hook", key: "Authorization" }];
+    const until = await release("crosses", { url: `${first.url}/moves`, headersFrom });
+    expect(await until("False StageFailed")).toContain("leads to another host");
+    expect(second.seen).toEqual([]);
+    const accepted = await release("accepts", { url: `${first.url}/moves/2`, headersFrom, expectedStatus: [302] });
+    await accepted("True Succeeded");
+    expect(second.seen).toEqual([]);
+    // Without a secret it is followed, and what was a POST is a GET without body.
+    const follows = await release("follows", { url: `${first.url}/moves/3`, body: "hello" });
+    await follows("True Succeeded");
+    expect(second.seen.map(({ method, path, body }) => [method, path, body])).toEqual([["GET", "/stolen", ""]]);
+  });
+
+  test("what fails is told by host and status alone, a 4xx is not tried again, a 503 is", async () => {
+    first.reply = ({ path }, response) => {
+      response.writeHead(path.startsWith("/busy") ? 503 : 422);
+      response.end("no, Bearer top-secret is wrong");
+    };
+    const until = await release("fails", { url: `${first.url}/fails` }, { more: { retries: 3 } });
+    const message = await until("False StageFailed");
+    expect(message).toContain(`action "call": ${first.url.slice(7)} answered 422`);
+    expect(message).not.toContain("is wrong");
+    expect(first.seen.filter(({ path }) => path === "/fails")).toHaveLength(1);
+    const busy = await release("busy", { url: `${first.url}/busy` }, { more: { retries: 1 } });
+    await busy("False StageFailed");
+    expect(first.seen.filter(({ path }) => path === "/busy")).toHaveLength(2);
+  });
+
+  test("of a host that is allowed by name the answer is told, without what came from Secrets", async () => {
+    first.reply = (_seen, response) => {
+      response.writeHead(400);
+      response.end(`  no, Bearer top-secret is wrong ${"x".repeat(2_000)}`);
+    };
+    const http = { url: `${first.url}/told`, headersFrom: [{ name: "hook", key: "Authorization" }] };
+    const until = await release("told", http, { within: bounded });
+    const message = await until("False StageFailed");
+    expect(message).toContain("answered 400: no, *** is wrong xxx");
+    expect(message).not.toContain("top-secret");
+    expect(message.length).toBeLessThan(800);
+  });
+
+  test("[50.12] a host that is not allowed: it is not asked, and no Secret is read", async () => {
+    const mark = await auditMark(cluster);
+    const headersFrom = [{ name: "hook", key: "Authorization" }];
+    const until = await release("outside", { url: "http://outside.example/", headersFrom }, { within: bounded });
+    expect(await until("False StageFailed")).toContain("--allowed-action-hosts");
+    const asked = { since: mark, resource: "secrets", namespace: bounded.namespace };
+    expect(await auditEvents(cluster, asked)).toEqual([]);
+  });
+
+  test("a Secret or an entry that is missing is named, and tried again", async () => {
+    const until = await release("missing", { url: first.url, headersFrom: [{ name: "hook", key: "X-Later" }] });
+    expect(await until("False StageFailed")).toContain(`Secret "${scene.namespace}/hook" has no entry "X-Later"`);
+    await eventually(async () => readyOf(await scene.get("missing")) === "False StageFailed");
+  });
+});
