@@ -52,45 +52,43 @@ test("a running pass gives its place up between two steps to a namespace that ha
   expect(resumed).toBe(true);
 });
 
-test("work elsewhere holds no place, only as much of it as there are places runs per group, and it ends in a place", async () => {
+test("work elsewhere holds no place, a group has a share of it of its own, and it ends in a place", async () => {
   const { queue, turns, keys, end } = scene(1);
   const { signal } = new AbortController();
   const begun: string[] = [];
   const finish = new Map<string, () => void>();
-  const elsewhere = (key: string): Promise<unknown> | undefined =>
-    turns
-      .find((turn) => turn.key === key)
-      ?.elsewhere(() => {
-        begun.push(key);
-        return new Promise<void>((resolve) => finish.set(key, resolve));
-      }, signal);
   const settled = async (): Promise<void> => {
     for (let turn = 0; turn < 10; turn++) await Promise.resolve();
   };
-  for (const key of ["hung/0", "quiet/only", "hung/1"]) queue.add(key, "spec");
-  const first = elsewhere("hung/0");
-  await settled();
-  expect(keys()).toEqual(["hung/0", "quiet/only"]);
-  await end("quiet/only");
-  expect(keys().at(-1)).toBe("hung/1");
-  const second = elsewhere("hung/1");
-  await settled();
-  expect(begun).toEqual(["hung/0"]);
-  expect(queue.running).toBe(0);
-  queue.add("other/0", "spec");
-  expect(keys().at(-1)).toBe("other/0");
+  /** Starts the key, which goes elsewhere at once. */
+  const goes = async (key: string): Promise<{ readonly done: Promise<void> | undefined }> => {
+    queue.add(key, "spec");
+    expect(keys().at(-1)).toBe(key);
+    const done = turns.at(-1)?.elsewhere(() => {
+      begun.push(key);
+      return new Promise<void>((resolve) => finish.set(key, resolve));
+    }, signal);
+    await settled();
+    expect(queue.running).toBe(0);
+    return { done };
+  };
+  const hung = ["hung/0", "hung/1", "hung/2", "hung/3", "hung/4"];
+  const first = await goes(hung[0] ?? "");
+  for (const key of hung.slice(1)) await goes(key);
+  // The fifth waits for one of the four before it, of its own group alone.
+  expect(begun).toEqual(hung.slice(0, 4));
+  await goes("elsewhere/0");
+  expect(begun.at(-1)).toBe("elsewhere/0");
+  queue.add("quiet/only", "spec");
+  expect(keys().at(-1)).toBe("quiet/only");
   finish.get("hung/0")?.();
   await settled();
-  // Its share goes to the next of its group; itself it waits for a place to end in.
-  expect(begun).toEqual(["hung/0", "hung/1"]);
+  expect(begun.at(-1)).toBe("hung/4");
   expect(queue.depth).toBe(1);
-  await end("other/0");
-  await first;
+  await end("quiet/only");
+  await first.done;
   expect(queue.running).toBe(1);
   await end("hung/0");
-  finish.get("hung/1")?.();
-  await second;
-  await end("hung/1");
   expect(queue.running).toBe(0);
 });
 

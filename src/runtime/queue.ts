@@ -16,8 +16,8 @@ export interface Turn<Cause> {
    */
   away<Result>(work: () => Promise<Result>): Promise<Result>;
   /**
-   * Does `work` without a place, and waits for one again afterwards: somebody else's server may hold it up. As many of a
-   * group as there are places do so at once, so that it holds up this group alone.
+   * Does `work` without a place, and waits for one again afterwards: somebody else's server may hold it up. Of each group
+   * {@link mostElsewhere} times as many as there are places do so at once, so that it holds up this group alone.
    *
    * @throws the signal's reason, when it aborts before the work begins
    */
@@ -68,6 +68,9 @@ export interface Queue<Cause> {
 
 /** Passes that may be away, per place: each holds what it has read and built. */
 const mostAway = 3;
+
+/** Passes of one group that may be elsewhere, per place. */
+const mostElsewhere = 4;
 
 /** Events of one key closer together than this become one pass (spec 20 §1). */
 const mergeMs = 100;
@@ -241,7 +244,7 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
     signal: AbortSignal,
   ): Promise<Result> => {
     if (entry.elsewhere) return work();
-    const share = shares.get(entry.group) ?? { users: 0, places: createSemaphore(concurrency) };
+    const share = shares.get(entry.group) ?? { users: 0, places: createSemaphore(mostElsewhere * concurrency) };
     shares.set(entry.group, share);
     share.users++;
     entry.elsewhere = true;
