@@ -68,7 +68,10 @@ export function etcdArgs(layout: Layout, isThrowaway: boolean): readonly string[
   ];
 }
 
-export function apiServerArgs(layout: Layout): readonly string[] {
+export function apiServerArgs(
+  layout: Layout,
+  o: { readonly issuer?: string | undefined; readonly authenticationConfig?: string | undefined } = {},
+): readonly string[] {
   return [
     "--bind-address=127.0.0.1",
     "--advertise-address=127.0.0.1",
@@ -77,7 +80,8 @@ export function apiServerArgs(layout: Layout): readonly string[] {
     `--etcd-servers=${layout.etcdUrl}`,
     "--authorization-mode=RBAC",
     `--token-auth-file=${layout.tokenFile}`,
-    "--service-account-issuer=https://kubernetes.default.svc",
+    `--service-account-issuer=${o.issuer ?? "https://kubernetes.default.svc"}`,
+    ...(o.authenticationConfig === undefined ? [] : [`--authentication-config=${o.authenticationConfig}`]),
     `--service-account-key-file=${layout.signingKey}`,
     `--service-account-signing-key-file=${layout.signingKey}`,
     "--service-cluster-ip-range=10.0.0.0/16",

@@ -29,6 +29,10 @@ export interface ControlPlaneOptions {
   readonly dir?: string | undefined;
   /** Adds controller-manager, scheduler and a simulated node with room for 10,000 pods. */
   readonly kwok?: boolean | undefined;
+  /** Whom its ServiceAccount tokens are from; default `https://kubernetes.default.svc`. */
+  readonly issuer?: string | undefined;
+  /** A file of `AuthenticationConfiguration`: other issuers that it trusts. */
+  readonly authenticationConfig?: string | undefined;
   /** Lines about tools being built. */
   readonly onProgress?: ((line: string) => void) | undefined;
   /** Aborting it ends the start; it has no effect on a control plane that is up. */
@@ -85,7 +89,7 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
     const etcd = await start("etcd", etcdArgs(layout, temporaryDir !== undefined));
     await untilReady(etcd, () => isHealthy(layout), { timeoutMs: readyTimeoutMs, signal });
     const startApiServer = async (): Promise<GroupProcess> => {
-      const process = await start("kube-apiserver", apiServerArgs(layout));
+      const process = await start("kube-apiserver", apiServerArgs(layout, options));
       await untilReady(process, () => isServing(layout, tokens.admin), { timeoutMs: readyTimeoutMs, signal });
       return process;
     };

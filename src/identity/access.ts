@@ -2,22 +2,14 @@ import { createKubeClient, type KubeClient } from "../kube/client.ts";
 import type { Credential } from "../kube/credential.ts";
 import { createDiscovery, type Discovery } from "../kube/discovery.ts";
 import type { ClusterEndpoint } from "../kube/endpoint.ts";
-import { isKubeError } from "../kube/error.ts";
-import { isAuthorizationRefusal } from "../kube/refusal.ts";
-import { tokenRequest } from "../kube/request.ts";
 import type { Transports } from "../kube/transport.ts";
 import { abortable } from "../lib/abortable.ts";
 import type { Clock } from "../lib/clock.ts";
 import { asText, at } from "../lib/json.ts";
 import type { Counter } from "../lib/telemetry.ts";
 import { IdentityError } from "./identity-error.ts";
-import {
-  createTokenCache,
-  type MintedToken,
-  requestedLifeSeconds,
-  type ServiceAccountName,
-  type TokenCache,
-} from "./tokens.ts";
+import { audiencesOf, mintToken } from "./mint-token.ts";
+import { createTokenCache, type MintedToken, type ServiceAccountName, type TokenCache } from "./tokens.ts";
 
 /** One identity on one cluster, ready to use. */
 export interface Access {
@@ -45,6 +37,17 @@ export interface AccessProvider {
    * @throws {IdentityError} `OwnServiceAccount` when a ServiceAccount is named that is the controller's own
    */
   access(id: IdentityName, o: { readonly signal: AbortSignal }): Promise<Access>;
+  /**
+   * A new token of a ServiceAccount for somebody else than the API server, asked for as the controller; nothing is kept.
+   *
+   * @throws {IdentityError} as the first request as this ServiceAccount would
+   */
+  mint(
+    account: ServiceAccountName,
+    o: { readonly audiences: readonly string[]; readonly signal: AbortSignal },
+  ): Promise<MintedToken>;
+  /** Whom tokens are for that the own API server accepts, by what it gives such a ServiceAccount and the controller. */
+  localAudiences(account: ServiceAccountName, o: { readonly signal: AbortSignal }): Promise<readonly string[]>;
   /** Drops the token and connection state of a ServiceAccount no StageSet uses any more. */
   release(namespace: string, name: string): void;
 }
@@ -75,8 +78,9 @@ export function createAccessProvider(options: AccessOptions): AccessProvider & A
     discovery,
     connect: () => Promise.resolve(),
   };
-  const tokens = createTokenCache({ clock, mint: (account, { signal }) => mintToken(minter, account, signal) });
+  const tokens = createTokenCache({ clock, mint: (account, { signal }) => mintToken(minter, { account }, signal) });
   const tenants = new Map<string, Access & AsyncDisposable>();
+  let given: readonly string[] | undefined;
   const own = rememberSuccess(() => ownServiceAccount(minter));
   // Always verified, whatever the controller's own configuration says; without its client certificate.
   const verified: ClusterEndpoint = { ...endpoint, insecureSkipTlsVerify: false };
@@ -95,6 +99,14 @@ export function createAccessProvider(options: AccessOptions): AccessProvider & A
       [Symbol.asyncDispose]: () => tenantClient[Symbol.asyncDispose](),
     };
   };
+  const refuseOwn = async ({ namespace, name }: ServiceAccountName, signal: AbortSignal): Promise<void> => {
+    const key = `${namespace}/${name}`;
+    if ((await abortable(own(), signal)) !== key) return;
+    throw new IdentityError(
+      "OwnServiceAccount",
+      `ServiceAccount "${key}" is the controller's own and cannot be named by a StageSet`,
+    );
+  };
   return {
     controller,
     async access(id, { signal }) {
@@ -103,15 +115,22 @@ export function createAccessProvider(options: AccessOptions): AccessProvider & A
       const key = `${account.namespace}/${account.name}`;
       const known = tenants.get(key);
       if (known !== undefined) return known;
-      if ((await abortable(own(), signal)) === key) {
-        throw new IdentityError(
-          "OwnServiceAccount",
-          `ServiceAccount "${key}" is the controller's own and cannot be named by a StageSet`,
-        );
-      }
+      await refuseOwn(account, signal);
       const made = tenants.get(key) ?? tenant(account);
       tenants.set(key, made);
       return made;
+    },
+    async mint(account, { audiences, signal }) {
+      await refuseOwn(account, signal);
+      return mintToken(minter, { account, audiences }, signal);
+    },
+    async localAudiences(account, { signal }) {
+      await refuseOwn(account, signal);
+      // The server gives every ServiceAccount the same.
+      given ??= audiencesOf((await mintToken(minter, { account }, signal)).token);
+      const { authorization } = await options.credential.authorize({ signal });
+      const ownToken = typeof authorization === "string" ? authorization.replace(/^Bearer /, "") : "";
+      return [...new Set([...(given ?? []), ...(audiencesOf(ownToken) ?? [])])];
     },
     release(namespace, name) {
       // Its sockets are shared with other tenants and with requests of its own that still run: only the token goes.
@@ -141,48 +160,6 @@ function tenantCredential(tokens: TokenCache, account: ServiceAccountName): Cred
         refusal,
       ),
   };
-}
-
-async function mintToken(client: KubeClient, account: ServiceAccountName, signal: AbortSignal): Promise<MintedToken> {
-  const shown = `"${account.namespace}/${account.name}"`;
-  let serverNow: number | undefined;
-  let body: unknown;
-  try {
-    body = await client.send(tokenRequest({ ...account, expirationSeconds: requestedLifeSeconds }), {
-      signal,
-      onAnswer: ({ dateMs }) => {
-        serverNow = dateMs;
-      },
-    });
-  } catch (error) {
-    throw mintFailure(account, error);
-  }
-  const token = asText(at(body, "status", "token"));
-  const expiresAt = Date.parse(asText(at(body, "status", "expirationTimestamp")) ?? "");
-  if (token === undefined || Number.isNaN(expiresAt)) {
-    throw new IdentityError("TokenFailed", `Cannot mint a token for ServiceAccount ${shown}: the answer holds none`);
-  }
-  // Both instants are the server's: its clock may differ from ours. Without a date only the life asked for is known.
-  const lifeMs = serverNow === undefined ? requestedLifeSeconds * 1000 : expiresAt - serverNow;
-  return { token, lifeMs: Math.max(0, lifeMs) };
-}
-
-function mintFailure(account: ServiceAccountName, error: unknown): unknown {
-  const shown = `ServiceAccount "${account.namespace}/${account.name}"`;
-  if (isAuthorizationRefusal(error)) {
-    return new IdentityError(
-      "TokenForbidden",
-      `Cannot act as ${shown}: the controller lacks "create serviceaccounts/token" in namespace "${account.namespace}"`,
-      error,
-    );
-  }
-  if (isKubeError(error, "NotFound")) {
-    return new IdentityError("ServiceAccountMissing", `${shown} does not exist`, error);
-  }
-  if (isKubeError(error)) {
-    return new IdentityError("TokenFailed", `Cannot mint a token for ${shown}: ${error.message}`, error);
-  }
-  return error;
 }
 
 /** `<namespace>/<name>` when the controller itself is a ServiceAccount of the cluster. */

@@ -50,7 +50,10 @@ interface Held {
 export function createTokenCache({
   mint,
   clock,
+  renewBefore = (lifeMs) => Math.min(renewBeforeMs, lifeMs * renewShare),
 }: {
+  /** How long before its end a token of such a life is renewed, ms. */
+  readonly renewBefore?: (lifeMs: number) => number;
   readonly mint: (account: ServiceAccountName, o: { readonly signal: AbortSignal }) => Promise<MintedToken>;
   readonly clock: Clock;
 }): TokenCache {
@@ -70,7 +73,7 @@ export function createTokenCache({
     minting.set(key, entry);
     boundedMint(key, account).then(
       (answer) => {
-        if (isCurrent()) held.set(key, heldSince(startedAt, answer));
+        if (isCurrent()) held.set(key, heldSince(startedAt, answer, renewBefore));
         settle(() => minted.resolve(answer.token));
       },
       (error: unknown) => settle(() => minted.reject(error)),
@@ -106,9 +109,9 @@ export function createTokenCache({
 }
 
 /** Counted from before the request was sent: the token cannot have been issued earlier. */
-function heldSince(startedAt: number, { token, lifeMs }: MintedToken): Held {
+function heldSince(startedAt: number, { token, lifeMs }: MintedToken, renewBefore: (lifeMs: number) => number): Held {
   const expiresAt = startedAt + lifeMs;
-  return { token, expiresAt, renewAt: expiresAt - Math.min(renewBeforeMs, lifeMs * renewShare) };
+  return { token, expiresAt, renewAt: expiresAt - renewBefore(lifeMs) };
 }
 
 function keyOf({ namespace, name }: ServiceAccountName): string {

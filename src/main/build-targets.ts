@@ -31,6 +31,7 @@ export function buildTargets(parts: {
       proxy: createHostGuard({ allowLoopback: false, clock }),
     },
     isAllowedHost: hostAllowance(config.allowedKubeConfigHosts),
+    defaultServiceAccount: config.defaultKubeConfigServiceAccount,
     insecureTls: config.insecureKubeConfigTls,
     parseYaml: (text, { queue, signal }) =>
       text.length > smallCharacters

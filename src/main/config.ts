@@ -43,6 +43,8 @@ export interface Config {
   readonly allowLoopback: boolean;
   /** Globs; empty: any host. */
   readonly allowedActionHosts: readonly string[];
+  /** Whose federation cloud identities use that name none. */
+  readonly defaultKubeConfigServiceAccount: string | undefined;
   /** Globs; empty: any host. */
   readonly allowedKubeConfigHosts: readonly string[];
   /** A kubeconfig may leave its API server unverified. */
@@ -157,6 +159,7 @@ export function readConfig(
       logFormat: textOf("log-format") === "text" ? "text" : "json",
       allowLoopback: isTrue(textOf("dev-allow-loopback")),
       allowedActionHosts: flags.values.get("allowed-action-hosts") ?? [],
+      defaultKubeConfigServiceAccount: optional("default-kubeconfig-service-account"),
       allowedKubeConfigHosts: flags.values.get("allowed-kubeconfig-hosts") ?? [],
       insecureKubeConfigTls: isTrue(textOf("insecure-kubeconfig-tls")),
       webhook: webhook === undefined ? undefined : { ...webhook, ...webhookConfig(textOf) },

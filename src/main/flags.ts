@@ -94,7 +94,12 @@ export const flagSections: readonly FlagSection[] = [
         "",
         "Hosts that http actions and metric queries may reach. Empty: any",
       ),
-      later("default-kubeconfig-service-account", text("NAME"), "", "Identity for remote clusters"),
+      flag(
+        "default-kubeconfig-service-account",
+        text("NAME"),
+        "",
+        "ServiceAccount whose federation leads to remote clusters, where a ConfigMap names none",
+      ),
       flag(
         "allowed-kubeconfig-hosts",
         repeatable("GLOB"),

@@ -5,6 +5,7 @@ import type { HostGuard } from "../../outbound/host-guard.ts";
 import { OutboundError } from "../../outbound/outbound-error.ts";
 import type { Access, AccessProvider, IdentityName } from "../access.ts";
 import { IdentityError } from "../identity-error.ts";
+import { readCloudCluster } from "./cloud.ts";
 import { createConnection, type ConnectionOptions, type RemoteConnection } from "./connection.ts";
 import { createConnectionCache, type ConnectionName } from "./connection-cache.ts";
 import { readKubeConfig } from "./kubeconfig.ts";
@@ -40,11 +41,13 @@ export interface TargetProvider {
 }
 
 export interface TargetOptions extends ConnectionOptions {
-  readonly access: Pick<AccessProvider, "access">;
+  readonly access: Pick<AccessProvider, "access" | "mint" | "localAudiences">;
   /** For API servers, and for proxies, which are never on loopback. */
   readonly guards: { readonly server: HostGuard; readonly proxy: HostGuard };
   /** `--allowed-kubeconfig-hosts`; undefined: every host that is not denied. */
   readonly isAllowedHost: ((host: string) => boolean) | undefined;
+  /** `--default-kubeconfig-service-account`. */
+  readonly defaultServiceAccount: string | undefined;
   /** `--insecure-kubeconfig-tls`. */
   readonly insecureTls: boolean;
   /**
@@ -87,9 +90,13 @@ export function createTargetProvider(options: TargetOptions): TargetProvider & D
     { where, content }: ReadReference,
     o: { readonly namespace: string; readonly signal: AbortSignal },
   ): Promise<RemoteCluster> => {
-    if (content.kind === "cloud")
-      throw invalidTarget(where, "cloud identities are not part of this build: use spec.kubeConfig.secretRef");
     const fail = (problem: string): IdentityError => invalidTarget(where, problem);
+    if (content.kind === "cloud") {
+      const { entries } = content;
+      const cloud = await readCloudCluster({ entries, namespace: o.namespace, fail }, options, o.signal);
+      await checkHosts(cloud, { fields: { server: "address", proxy: "" }, fail, signal: o.signal });
+      return cloud;
+    }
     let config: unknown;
     try {
       config = await options.parseYaml(content.text, { queue: o.namespace, signal: o.signal });
@@ -99,17 +106,23 @@ export function createTargetProvider(options: TargetOptions): TargetProvider & D
       throw fail("is no YAML: give a kubeconfig");
     }
     const cluster = readKubeConfig(config, { insecureTls: options.insecureTls, fail });
-    await checkHosts(cluster, { fail, signal: o.signal });
+    const fields = { server: "clusters[].cluster.server", proxy: "clusters[].cluster.proxy-url" };
+    await checkHosts(cluster, { fields, fail, signal: o.signal });
     return cluster;
   };
   const checkHosts = async (
     { server, proxy }: RemoteCluster,
-    { fail, signal }: { readonly fail: (problem: string) => IdentityError; readonly signal: AbortSignal },
+    o: {
+      readonly fields: Readonly<Record<"server" | "proxy", string>>;
+      readonly fail: (problem: string) => IdentityError;
+      readonly signal: AbortSignal;
+    },
   ): Promise<void> => {
     const { guards, isAllowedHost } = options;
+    const { fields, fail, signal } = o;
     const urls = [
-      { url: server, field: "clusters[].cluster.server", guard: guards.server },
-      ...(proxy === undefined ? [] : [{ url: proxy, field: "clusters[].cluster.proxy-url", guard: guards.proxy }]),
+      { url: server, field: fields.server, guard: guards.server },
+      ...(proxy === undefined ? [] : [{ url: proxy, field: fields.proxy, guard: guards.proxy }]),
     ];
     for (const { url, field, guard } of urls) {
       if (isAllowedHost?.(url.hostname.replace(/^\[|\]$|\.$/g, "")) === false)
