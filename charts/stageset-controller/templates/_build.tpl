@@ -5,9 +5,6 @@
     "auto",
     "off"
   ],
-  "default-kubeconfig-service-account": [
-    ""
-  ],
   "object-level-kms": [
     "false"
   ],
