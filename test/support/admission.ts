@@ -1,4 +1,3 @@
-import { connect, createServer, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { freePort } from "../../src/dev/free-port.ts";
 import { createKubeClient } from "../../src/kube/client.ts";
@@ -15,6 +14,7 @@ import { createLogger } from "../../src/observe/logger.ts";
 import { createMetrics } from "../../src/observe/metrics.ts";
 import { uniqueName, uniqueNamespace, type TestCluster } from "./cluster.ts";
 import { bindInstallation, controllerToken } from "./controller-account.ts";
+import { startService } from "./service.ts";
 import type { Manifest } from "./test-client.ts";
 
 /** Objects of cluster-scoped kinds are judged only with this label, set to the installation's own namespace. */
@@ -257,36 +257,19 @@ export interface Front extends AsyncDisposable {
 }
 
 export async function startFront(): Promise<Front> {
-  const sockets = new Set<Socket>();
-  let next = 0;
-  const state: { endpoints: readonly number[] } = { endpoints: [] };
-  const server = createServer((client) => {
-    const port = state.endpoints[next++ % Math.max(1, state.endpoints.length)];
-    if (port === undefined) return void client.resetAndDestroy();
-    const upstream = connect({ host: "127.0.0.1", port });
-    for (const [socket, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      sockets.add(socket);
-      socket.once("close", () => {
-        sockets.delete(socket);
-        other.destroy();
-      });
-      socket.once("error", () => other.destroy());
-      socket.pipe(other);
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  const port = typeof address === "object" ? (address?.port ?? 0) : 0;
-  return Object.assign(state, {
-    port,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy();
-      await new Promise((resolve) => server.close(resolve));
+  const service = await startService();
+  let endpoints: readonly number[] = [];
+  return {
+    port: service.port,
+    get endpoints() {
+      return endpoints;
     },
-  });
+    set endpoints(ports) {
+      endpoints = ports;
+      service.offer(ports.map((port) => `https://127.0.0.1:${port}`));
+    },
+    [Symbol.asyncDispose]: () => service[Symbol.asyncDispose](),
+  };
 }
 
 /** Creates StageSets one after another until stopped; what the API server refused. */

@@ -4,8 +4,11 @@ import { connect, createServer, type Socket } from "node:net";
 export interface TestService extends AsyncDisposable {
   /** `http://127.0.0.1:<port>`. */
   readonly url: string;
+  readonly port: number;
   /** Sends new connections to these base URLs in turn, or refuses them when there is none; open ones are cut. */
   route(endpoints: readonly string[]): void;
+  /** The same, as kube-proxy does it: open ones stay where they are. */
+  offer(endpoints: readonly string[]): void;
   /** Connections refused so far. */
   readonly refused: number;
 }
@@ -41,6 +44,10 @@ export async function startService(initial: readonly string[] = []): Promise<Tes
   const port = typeof address === "object" ? (address?.port ?? 0) : 0;
   return {
     url: `http://127.0.0.1:${port}`,
+    port,
+    offer(fresh) {
+      endpoints = fresh;
+    },
     route(fresh) {
       endpoints = fresh;
       for (const socket of sockets) socket.destroy();
