@@ -5,8 +5,8 @@
 export class ActionError extends Error {
   override name = "ActionError";
   readonly retry: "attempt" | "final";
-  /** `permanent`: a right, or a kind, is missing (spec 30 §2.3). */
-  readonly class: "ordinary" | "permanent";
+  /** `permanent`: a right, or a kind, is missing; `source`: of the action, in another namespace (spec 30 §2.3). */
+  readonly class: "ordinary" | "permanent" | "source";
   /** What the server asked to wait before another attempt, ms. */
   readonly retryAfterMs: number | undefined;
 
@@ -14,7 +14,7 @@ export class ActionError extends Error {
     message: string,
     o: {
       readonly retry?: "attempt" | "final";
-      readonly class?: "ordinary" | "permanent";
+      readonly class?: "ordinary" | "permanent" | "source";
       readonly retryAfterMs?: number | undefined;
       readonly cause?: unknown;
     } = {},

@@ -1,4 +1,9 @@
+import type { SourceRef } from "../api/stage-set.ts";
+import type { OwnerLabels } from "../build/draft.ts";
+import type { RenderedObject } from "../domain/rendered.ts";
+import type { RunKey } from "./job-manifest.ts";
 import type { Access } from "../identity/access.ts";
+import type { Random } from "../lib/random.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { GuardedFetch } from "../outbound/guard.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
@@ -8,8 +13,29 @@ export type Evaluation =
   | { readonly kind: "value"; readonly value: boolean }
   | { readonly kind: "error" | "overBudget"; readonly message: string };
 
+/** What a job or apply action builds: an artifact as it is now, without substitution and patches. */
+export interface ActionBuild {
+  readonly sourceRef: SourceRef;
+  /** Default: `./`. */
+  readonly path: string | undefined;
+  /** Put on every object; those that are undefined are taken off. */
+  readonly labels: OwnerLabels;
+}
+
+export interface ActionArtifact {
+  readonly objects: readonly RenderedObject[];
+  readonly digest: string;
+}
+
 /** Everything an action works with. */
 export interface ActionContext {
+  /** The StageSet. */
+  readonly owner: { readonly namespace: string; readonly name: string; readonly uid: string };
+  /** What tells the Jobs of this run from those of others. */
+  readonly run: Pick<RunKey, "list" | "action" | "ledgerKey" | "tokens">;
+  /** @throws {ActionError} */
+  readonly build: (build: ActionBuild, attempt: Attempt) => Promise<ActionArtifact>;
+  readonly random: Random;
   /** Of the StageSet. */
   readonly namespace: string;
   /** As the action's identity, on the target cluster; live tokens, however long it takes. */
@@ -38,3 +64,5 @@ export interface Attempt {
   /** What the action waits for now, for the message should its time run out. */
   readonly waitsFor: (cause: string) => void;
 }
+
+export type { CreatedJob } from "../domain/actions/action-run.ts";

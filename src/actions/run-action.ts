@@ -5,9 +5,11 @@ import { deadline, DeadlineExceeded, linkSignals } from "../lib/abort.ts";
 import { sleep } from "../lib/clock.ts";
 import { formatDuration } from "../lib/duration.ts";
 import { ActionError } from "./action-error.ts";
-import type { ActionContext, Attempt } from "./context.ts";
+import { applyArtifact } from "./apply.ts";
+import type { ActionContext, Attempt, CreatedJob } from "./context.ts";
 import { deleteTarget } from "./delete.ts";
 import { sendHttp } from "./http.ts";
+import { runJobs } from "./job.ts";
 import { patchTarget } from "./patch.ts";
 import { refused } from "./target.ts";
 import { waitFor } from "./wait.ts";
@@ -33,7 +35,7 @@ export async function runAction(action: Action, context: ActionContext): Promise
   for (let attempt = 1; ; attempt++) {
     try {
       if (attempt > 1) await sleep(context.clock, delayMs(attempt - 1, last), bound.signal);
-      await tryOnce(action, {
+      const jobs = await tryOnce(action, {
         context,
         signal: bound.signal,
         bounded: timeoutMs !== undefined,
@@ -41,7 +43,7 @@ export async function runAction(action: Action, context: ActionContext): Promise
           waits = cause;
         },
       });
-      return { kind: "completed" };
+      return { kind: "completed", jobs };
     } catch (error) {
       context.signal.throwIfAborted();
       if (bound.signal.aborted) return timedOut(timeoutMs ?? 0, waits ?? last?.message);
@@ -53,13 +55,21 @@ export async function runAction(action: Action, context: ActionContext): Promise
   }
 }
 
-async function tryOnce(action: Action, o: Omit<Attempt, "access">): Promise<void> {
+/** Gives the Jobs it leaves to be deleted. */
+async function tryOnce(action: Action, o: Omit<Attempt, "access">): Promise<readonly CreatedJob[]> {
   const attempt: Attempt = { ...o, access: await accessOf(o) };
+  if (action.job !== undefined) return runJobs(action.job, attempt);
+  await tryOther(action, attempt);
+  return [];
+}
+
+async function tryOther(action: Action, attempt: Attempt): Promise<void> {
   if (action.patch !== undefined) return patchTarget(action.patch, attempt);
   if (action.delete !== undefined) return deleteTarget(action.delete, attempt);
   if (action.wait !== undefined) return waitFor(action.wait, attempt);
+  if (action.apply !== undefined) return applyArtifact(action.apply, attempt);
   if (action.http !== undefined) return sendHttp(action.http, attempt);
-  throw new ActionError("none of patch, http, wait and delete is set", { retry: "final" });
+  throw new ActionError("it does nothing", { retry: "final" });
 }
 
 async function accessOf({ context, signal }: Omit<Attempt, "access">): Promise<Attempt["access"]> {

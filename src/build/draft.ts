@@ -10,9 +10,10 @@ export type Scope = "Namespaced" | "Cluster";
 
 /** The owner of a render: the values of our three labels (spec 20 §5.7). */
 export interface OwnerLabels {
-  readonly stage: string;
-  readonly name: string;
-  readonly namespace: string;
+  /** Undefined, like the others: objects do not carry the label. */
+  readonly stage: string | undefined;
+  readonly name: string | undefined;
+  readonly namespace: string | undefined;
 }
 
 /** An object that only waits for its scope: `head`, its namespace if any, and `tail` are its JSON with sorted keys. */

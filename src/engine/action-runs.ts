@@ -1,8 +1,11 @@
 import { runAction } from "../actions/run-action.ts";
-import type { ActionCall, ActionOutcome } from "../domain/actions/action-run.ts";
+import type { ActionContext } from "../actions/context.ts";
+import { deleteJobs } from "../actions/delete-jobs.ts";
+import type { ActionCall, ActionOutcome, CreatedJob } from "../domain/actions/action-run.ts";
 import type { Access } from "../identity/access.ts";
 import { Shutdown } from "../lib/abort.ts";
 import type { Clock } from "../lib/clock.ts";
+import type { Random } from "../lib/random.ts";
 import type { Logger } from "../lib/telemetry.ts";
 import type { GuardedFetch } from "../outbound/guard.ts";
 import type { Cel } from "./facts/cel.ts";
@@ -15,6 +18,8 @@ import type { StageSetKey } from "./journal.ts";
 export interface ActionRuns extends Disposable {
   /** Runs the action; `ended` is told what came of it, and then the key is woken. Neither happens once it is abandoned. */
   start(key: StageSetKey, work: ActionWork): void;
+  /** Deletes Jobs whose completion is on record, as soon as it can be done; what cannot removes itself in a day. */
+  cleanUp(done: { readonly jobs: readonly CreatedJob[]; readonly access: ActionWork["access"] }): void;
   /** Ends what runs for the StageSet, at its next request or wait. */
   abandon(key: StageSetKey): void;
 }
@@ -25,6 +30,7 @@ export interface ActionWork {
   readonly access: (signal: AbortSignal) => Promise<Access>;
   readonly homeAccess: (signal: AbortSignal) => Promise<Access>;
   readonly isRemote: boolean;
+  readonly build: ActionContext["build"];
   readonly ended: (outcome: ActionOutcome) => void;
 }
 
@@ -32,6 +38,7 @@ export interface ActionRunsOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly cel: Cel;
+  readonly random: Random;
   readonly fetch: GuardedFetch;
   /** `--allowed-action-hosts`; undefined: any host that is not denied. */
   readonly isAllowedHost: ((host: string) => boolean) | undefined;
@@ -41,10 +48,11 @@ export interface ActionRunsOptions {
 export function createActionRuns(options: ActionRunsOptions): ActionRuns {
   const { clock, cel } = options;
   const running = new Map<string, AbortController>();
+  const stopping = new AbortController();
 
   const run = async (
     key: StageSetKey,
-    { call, access, homeAccess, isRemote }: ActionWork,
+    { call, access, homeAccess, isRemote, build }: ActionWork,
     signal: AbortSignal,
   ): Promise<ActionOutcome> => {
     const { action, stage, list } = call;
@@ -54,6 +62,10 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
     try {
       const outcome = await runAction(action, {
         namespace: key.namespace,
+        owner: { ...key, uid: call.uid },
+        run: { list: `${list}:${stage}`, action: action.name, ledgerKey: call.revision, tokens: call.tokens },
+        build,
+        random: options.random,
         access,
         homeAccess,
         isRemote,
@@ -92,8 +104,12 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
         options.wake(key);
       });
     },
+    cleanUp({ jobs, access }) {
+      if (jobs.length > 0) void deleteJobs({ jobs, access }, { clock, signal: stopping.signal });
+    },
     abandon: (key) => abandon(nameOf(key), new Error("the StageSet is going")),
     [Symbol.dispose]() {
+      stopping.abort(new Shutdown("the controller stops"));
       for (const name of [...running.keys()]) abandon(name, new Shutdown("the controller stops"));
     },
   };

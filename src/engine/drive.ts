@@ -14,6 +14,7 @@ import { readyCondition } from "../domain/status.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import { KubeError } from "../kube/error.ts";
 import type { Logger, Span } from "../lib/telemetry.ts";
+import { concludeAction } from "./effects/action.ts";
 import { runEffect } from "./effects/effect.ts";
 import type { Engine } from "./engine.ts";
 import { readFact } from "./facts/fact.ts";
@@ -128,7 +129,7 @@ async function drive(
         if (result === "acknowledged") {
           remember(pass.session, step.remember);
           for (const event of step.events ?? []) pass.report.event(event);
-          if (step.completes !== undefined) engine.reports.actionRan(pass.key, step.completes.scope);
+          if (step.completes !== undefined) concludeAction(engine, pass, step.completes);
         } else if (++conflicts > mostConflicts) throw new KubeError(conflictError(pass.key));
         break;
       }

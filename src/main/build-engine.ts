@@ -89,6 +89,7 @@ export async function buildEngine(
       clock,
       logger,
       cel,
+      random,
       fetch,
       isAllowedHost: hostAllowance(config.allowedActionHosts),
       wake: (key) => controller.wake(key, "action"),

@@ -12,6 +12,8 @@ export interface ActionCall {
   readonly as: Identity;
   /** What the stage is pinned to: the key of its Revision ledger. */
   readonly revision: string;
+  /** Tokens of the reconcile-stage annotation, if it names the stage, and of reset-scope; empty: none. */
+  readonly tokens: readonly string[];
   /** Of the spec that declares it. */
   readonly generation: number;
   /** Of the StageSet: a namesake created later has another one. */
@@ -19,12 +21,23 @@ export interface ActionCall {
 }
 
 /**
- * How an action ended. `permanent`: nothing but a grant, or a kind that is installed, can help (spec 30 §2.3). The cause is
- * a sentence without Secret values that names what failed.
+ * How an action ended. `permanent`: nothing but a grant, or a kind that is installed, can help; `source`: its source, in
+ * another namespace, of which nothing but the cause is said (spec 30 §2.3). The cause is a sentence without Secret values
+ * that names what failed.
  */
 export type ActionOutcome =
-  | { readonly kind: "completed" }
-  | { readonly kind: "failed"; readonly cause: string; readonly class: "permanent" | "ordinary" };
+  | {
+      readonly kind: "completed";
+      /** Jobs to delete once the completion is on record. */ readonly jobs: readonly CreatedJob[];
+    }
+  | { readonly kind: "failed"; readonly cause: string; readonly class: "permanent" | "ordinary" | "source" };
+
+/** A Job that an action created. */
+export interface CreatedJob {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+}
 
 /** The one action of a StageSet that runs in this process, or has ended and is not accounted for yet. */
 export interface ActionRun {

@@ -41,8 +41,7 @@ function* missingInAction(path: string, action: Action, list: ActionList["kind"]
 }
 
 function missingMembers(action: Action): readonly string[] {
-  const verbs = (["job", "apply"] as const).filter((verb) => action[verb] !== undefined);
-  return action.scope === "Version" || action.scope === "Lifetime" ? [...verbs, "scope"] : verbs;
+  return action.scope === "Version" || action.scope === "Lifetime" ? ["scope"] : [];
 }
 
 /** Whether this build runs the action; one that it does not run holds new pins, and is left out at what is deployed. */

@@ -1,7 +1,9 @@
+import { reconcileStageAnnotation, resetScopeAnnotation } from "../../api/keys.ts";
 import type { Action, Stage } from "../../api/stage-set.ts";
 import { isRunOf, type ActionCall, type ActionOutcome, type StageActionList } from "../actions/action-run.ts";
 import { nextAction, withCompletion } from "../actions/ledger.ts";
-import { stageFailure, type Failure } from "../failure.ts";
+import { stageTokenOf, tokenOf } from "../ignored-annotations.ts";
+import { failure, stageFailure, type Failure } from "../failure.ts";
 import { isBuilt } from "../holds/not-built.ts";
 import { stageEntry, withStage } from "../status.ts";
 import { endFailed } from "./finish.ts";
@@ -35,7 +37,7 @@ export function actedStep(state: PassState): Step | undefined {
       status: withStage(state.stored.status, call.stage, withCompletion(entry, call.action, call)),
     },
     remember: { action: undefined },
-    completes: { scope: call.action.scope ?? "Revision" },
+    completes: { call, jobs: action.outcome.jobs },
     joinsNext: "at once",
   };
 }
@@ -48,7 +50,16 @@ export function actionStep(turn: StageTurn, list: StageActionList): Step | undef
   const action = nextAction(entry, runnable(stage, list), identity);
   if (action === undefined) return undefined;
   const { generation, uid } = state.snapshot;
-  const call: ActionCall = { stage: goal.stage, list, action, as, revision: identity.revision, generation, uid };
+  const call: ActionCall = {
+    stage: goal.stage,
+    list,
+    action,
+    as,
+    revision: identity.revision,
+    tokens: tokensOf(turn),
+    generation,
+    uid,
+  };
   const { action: run } = state.memory;
   if (run?.outcome?.kind === "failed" && isRunOf(run, call)) return endFailed(state, actionFailure(call, run.outcome));
   const progress = runMemory(turn);
@@ -73,6 +84,13 @@ function runnable({ actions }: Stage, list: StageActionList): readonly Action[] 
   return (actions?.[list] ?? []).filter(isBuilt);
 }
 
+/** What makes a Job of a stage that was forced, or whose scope was reset, another one. */
+function tokensOf({ state, goal }: StageTurn): readonly string[] {
+  const { annotations } = state.snapshot;
+  const forced = stageTokenOf(annotations[reconcileStageAnnotation]);
+  return [forced?.stage === goal.stage ? forced.token : "", tokenOf(annotations[resetScopeAnnotation]) ?? ""];
+}
+
 function requirements(turn: StageTurn): readonly RecordKey[] {
   const { goal, identity } = turn;
   return [
@@ -86,6 +104,7 @@ function actionFailure(
   { stage, list, action }: ActionCall,
   outcome: Extract<ActionOutcome, { kind: "failed" }>,
 ): Failure {
+  if (outcome.class === "source") return failure("SourceNotReady", outcome.cause);
   return stageFailure(
     { name: stage, operation: operations[list], cause: `action "${action.name}": ${outcome.cause}` },
     outcome.class === "permanent" ? "authorization" : "ordinary",

@@ -96,7 +96,7 @@ class World {
     const { action } = this.memory;
     // Whatever runs has ended by the next pass but one.
     if (action !== undefined && this.running++ > 0)
-      this.memory = { ...this.memory, action: { ...action, outcome: { kind: "completed" } } };
+      this.memory = { ...this.memory, action: { ...action, outcome: { kind: "completed", jobs: [] } } };
     this.elapsed += 10_000;
   }
 

@@ -1,6 +1,6 @@
 import type { ReadyReason } from "../../api/reasons.ts";
-import type { Action, StageSetStatus } from "../../api/stage-set.ts";
-import type { ActionCall } from "../actions/action-run.ts";
+import type { StageSetStatus } from "../../api/stage-set.ts";
+import type { ActionCall, CreatedJob } from "../actions/action-run.ts";
 import type { Failure } from "../failure.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
 import type { RenderedObject } from "../rendered.ts";
@@ -25,7 +25,7 @@ export type Step =
       /** Told once the record is acknowledged. */
       readonly events?: readonly PassEvent[];
       /** The record is the one of a pre or post action that ran. */
-      readonly completes?: { readonly scope: NonNullable<Action["scope"]> };
+      readonly completes?: { readonly call: ActionCall; readonly jobs: readonly CreatedJob[] };
     }
   | {
       readonly kind: "do";

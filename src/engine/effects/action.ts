@@ -1,5 +1,7 @@
+import type { ActionCall, CreatedJob } from "../../domain/actions/action-run.ts";
 import type { Results } from "../../domain/pass/state.ts";
 import type { Effect } from "../../domain/pass/step.ts";
+import { buildActionArtifact } from "../action-artifacts.ts";
 import { localAccessOf, openAccess } from "../facts/connection.ts";
 import type { Engine } from "../engine.ts";
 import type { Pass } from "../pass.ts";
@@ -12,10 +14,21 @@ export function startAction(engine: Engine, pass: Pass, { call }: Extract<Effect
     access: (signal) => openAccess(engine, pass, call.as, signal),
     homeAccess: (signal) => localAccessOf(engine, key.namespace, call.as, signal),
     isRemote: pass.snapshot.spec?.kubeConfig !== undefined,
+    build: (build, attempt) => buildActionArtifact(engine, pass, call, { build, attempt }),
     ended: (outcome) => {
       // Something else may have taken its place since: the StageSet was deleted.
       if (session.memory.action?.call === call) session.memory = { ...session.memory, action: { call, outcome } };
     },
   });
   return pass.results;
+}
+
+/** The completion of an action is on record: its Jobs have served their purpose. */
+export function concludeAction(
+  engine: Engine,
+  pass: Pass,
+  { call, jobs }: { readonly call: ActionCall; readonly jobs: readonly CreatedJob[] },
+): void {
+  engine.reports.actionRan(pass.key, call.action.scope ?? "Revision");
+  engine.actions.cleanUp({ jobs, access: (signal) => openAccess(engine, pass, call.as, signal) });
 }

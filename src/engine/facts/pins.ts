@@ -73,7 +73,7 @@ function currentObject(engine: Engine, pass: Pass): KubeObject {
 }
 
 /** Reads the named object, or the one ExternalArtifact that points back to a producer. */
-async function readSource(engine: Engine, target: SourceTarget, signal: AbortSignal): Promise<Source> {
+export async function readSource(engine: Engine, target: SourceTarget, signal: AbortSignal): Promise<Source> {
   const { client, discovery } = engine.access.controller;
   const described = `${target.kind} "${target.namespace}/${target.name}"`;
   try {
