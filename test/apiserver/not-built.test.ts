@@ -20,7 +20,7 @@ const unsupported = [
 const source = { prometheus: { address: "http://prometheus.example", query: "up" } };
 const check = { name: "errors", source, threshold: { max: "1" } };
 const selector = { matchLabels: { app: "web" } };
-const withAction = { pre: [{ name: "note", job: { sourceRef: { name: "jobs" } } }] };
+const withAction = { pre: [{ name: "note", scope: "Lifetime", wait: { duration: "1s" } }] };
 
 describe("a spec that asks for more than this build has", () => {
   test.each(unsupported)("%s: nothing is applied and the field is named", async (name, spec, field) => {
@@ -34,7 +34,7 @@ describe("a spec that asks for more than this build has", () => {
   });
 
   test.each([
-    ["acting", { actions: withAction }, "spec.stages[0].actions.pre[0].job"],
+    ["acting", { actions: withAction }, "spec.stages[0].actions.pre[0].scope"],
     [
       "once-ever",
       { actions: { post: [{ name: "seed", scope: "Lifetime", wait: { duration: "1s" } }] } },
