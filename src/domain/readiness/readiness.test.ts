@@ -304,7 +304,8 @@ const rows: readonly Row[] = [
 ];
 
 describe("readinessOf", () => {
-  test.each(rows.map((row) => [row.name, row] as const))("[20.32] %s", (_name, row) => {
+  const named = rows.map((row) => [row.name, row] as const);
+  test.each(named)("[20.32] %s", (_name, row) => {
     const cut = row.kind.lastIndexOf("/");
     const object: KubeObject = {
       apiVersion: row.kind.slice(0, cut),
