@@ -157,19 +157,19 @@ const versions = (list: string): readonly string[] => list.split(" ").filter((on
 
 describe("parseConstraint", () => {
   test.each(accepted.map((one) => [one.text, one] as const))(
-    "[10.18] constraint %j means what is stated",
+    "[10.18] [30.26] constraint %j means what is stated",
     (text, one) => {
       const all = [...versions(one.matches), ...versions(one.not)];
       expect(all.filter((version) => matching(text, version))).toEqual(versions(one.matches));
     },
   );
 
-  test.each(bare)("[10.18] rejected: %j names one version without saying which are meant", (text) => {
+  test.each(bare)("[10.18] [30.26] rejected: %j names one version without saying which are meant", (text) => {
     expect(parseConstraint(text).kind).toBe("bare");
   });
 
   test.each(rejected.map((text) => [text.slice(0, 40), text] as const))(
-    "[10.18] rejected: constraint %j",
+    "[10.18] [30.26] rejected: constraint %j",
     (_short, text) => {
       expect(parseConstraint(text).kind).toBe("malformed");
     },

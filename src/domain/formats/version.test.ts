@@ -104,13 +104,13 @@ const compared = (a: string, b: string): number => {
 };
 
 describe("parseVersion", () => {
-  test.each(accepted)("[10.18] accepted: version %j", (text, canonical) => {
+  test.each(accepted)("[10.18] [30.26] accepted: version %j", (text, canonical) => {
     const version = parseVersion(text);
     expect(version && renderVersion(version)).toBe(canonical);
   });
 
   test.each(rejected.map((text) => [text.slice(0, 40), text] as const))(
-    "[10.18] rejected: version %j",
+    "[10.18] [30.26] rejected: version %j",
     (_short, text) => {
       expect(parseVersion(text)).toBeUndefined();
     },
@@ -129,7 +129,7 @@ describe("parseVersion", () => {
 });
 
 describe("compareVersions", () => {
-  test("[10.18] orders as semver does", () => {
+  test("[10.18] [30.26] orders as semver does", () => {
     for (const [i, a] of ordered.entries())
       for (const [j, b] of ordered.entries()) expect([a, b, compared(a, b)]).toEqual([a, b, Math.sign(i - j)]);
   });
@@ -138,7 +138,7 @@ describe("compareVersions", () => {
     ["1.0.0+a", "1.0.0+b"],
     ["v1.2", "1.2.0"],
     ["1.0.0-rc.1+a", "1.0.0-rc.1"],
-  ])("[10.18] %s has the precedence of %s", (a, b) => {
+  ])("[10.18] [30.26] %s has the precedence of %s", (a, b) => {
     expect(compared(a, b)).toBe(0);
   });
 });
