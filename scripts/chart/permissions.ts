@@ -110,8 +110,8 @@ export const declaredRoles = {
         apiGroup: "",
         resources: ["serviceaccounts"],
         verbs: ["get"],
-        unused: { serviceaccounts: "remote clusters" },
-        why: "federation annotations for remote clusters",
+        seldom: { serviceaccounts: "a KMS under --object-level-kms" },
+        why: "federation annotations for KMS, and for remote clusters",
       },
       {
         apiGroup: "",

@@ -80,6 +80,7 @@ export async function runPass(engine: Engine, request: PassRequest): Promise<Pas
       span: request.span,
       connections: new Map(),
       looked: new Map(),
+      kmsCalls: { count: 0 },
       looksAhead: new Map(),
     };
     sayIgnoredAnnotations(pass.snapshot, pass.report);

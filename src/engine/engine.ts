@@ -3,6 +3,7 @@ import type { ArtifactStore } from "../source/artifact-store.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Random } from "../lib/random.ts";
 import type { Logger } from "../lib/telemetry.ts";
+import type { ShareOpener } from "../kms/share-opener.ts";
 import type { ComputePool } from "../compute/pool.ts";
 import type { AccessProvider } from "../identity/access.ts";
 import type { TargetProvider } from "../identity/remote/targets.ts";
@@ -63,6 +64,8 @@ export interface Engine {
   readonly cel: Cel;
   /** Path of kustomize as a WebAssembly module; asked for when a build needs it. */
   readonly kustomize: () => Promise<string>;
+  /** Services with keys of encrypted files; `perObject`: asked as the StageSet's ServiceAccount. */
+  readonly kms: { readonly open: ShareOpener; readonly perObject: boolean };
   readonly renders: RenderCache;
   readonly observer: Observer;
   readonly metrics: MetricReadings;

@@ -33,6 +33,8 @@ export interface Pass {
   /** What was looked at to judge readiness, by stage. */
   readonly looked: Map<string, Looked>;
   /** What the preflight found that can be written, by stage and object id. */
+  /** Services that were asked to open what is encrypted. */
+  readonly kmsCalls: { count: number };
   readonly looksAhead: Map<string, Map<string, LookAhead>>;
 }
 

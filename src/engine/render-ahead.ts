@@ -56,6 +56,7 @@ function shadowOf(key: StageSetKey, snapshot: Snapshot): Pass {
     span: noSpan,
     connections: new Map(),
     looked: new Map(),
+    kmsCalls: { count: 0 },
     looksAhead: new Map(),
   };
 }

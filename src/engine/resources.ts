@@ -9,6 +9,12 @@ export const stageInventories: ApiResource = { ...own, kind: "StageInventory", p
 export const namespaces: ApiResource = { ...core, kind: "Namespace", plural: "namespaces", namespaced: false };
 export const configMaps: ApiResource = { ...core, kind: "ConfigMap", plural: "configmaps", namespaced: true };
 export const secrets: ApiResource = { ...core, kind: "Secret", plural: "secrets", namespaced: true };
+export const serviceAccounts: ApiResource = {
+  ...core,
+  kind: "ServiceAccount",
+  plural: "serviceaccounts",
+  namespaced: true,
+};
 export const pods: ApiResource = { ...core, kind: "Pod", plural: "pods", namespaced: true };
 export const coreEvents: ApiResource = { ...core, kind: "Event", plural: "events", namespaced: true };
 export const storageClasses: ApiResource = {

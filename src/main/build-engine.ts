@@ -1,4 +1,4 @@
-import { rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { inventoryStageSetLabel } from "../api/keys.ts";
 import { reasonLink } from "../api/runbook.ts";
@@ -20,6 +20,7 @@ import { createJournal, type StageSetKey } from "../engine/journal.ts";
 import { createObserver } from "../engine/observer.ts";
 import { createPodCauses } from "../engine/pod-causes.ts";
 import type { ResourceCache } from "../kube/cache.ts";
+import { createShareOpener } from "../kms/share-opener.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import type { Random } from "../lib/random.ts";
@@ -134,6 +135,14 @@ export async function buildEngine(
     compute,
     cel,
     kustomize: modules.kustomize,
+    kms: {
+      open: createShareOpener({
+        // Loopback is never a service with keys.
+        transport: { fetch: createGuardedFetch({ allowLoopback: false, clock }), clock },
+        ambient: { environment: process.env, readFile: (path) => readFile(path, "utf8") },
+      }),
+      perObject: config.objectLevelKms,
+    },
     renders: createRenderCache({ maxBytes: renderCacheBytes }),
     observer,
     metrics: metricReadings,

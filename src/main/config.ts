@@ -32,6 +32,7 @@ export interface Config {
   readonly crossNamespace: "allowed" | "refused";
   readonly defaultServiceAccount: string | undefined;
   readonly requireServiceAccount: boolean;
+  readonly objectLevelKms: boolean;
   /** Undefined: no links. */
   readonly runbookBaseUrl: string | undefined;
   /** Undefined: no traces. */
@@ -145,6 +146,7 @@ export function readConfig(
       crossNamespace: isTrue(textOf("no-cross-namespace-refs")) ? "refused" : "allowed",
       defaultServiceAccount: optional("default-service-account"),
       requireServiceAccount: isTrue(textOf("require-service-account")),
+      objectLevelKms: isTrue(textOf("object-level-kms")),
       runbookBaseUrl: optional("runbook-base-url"),
       tracing:
         optional("tracing-endpoint") === undefined

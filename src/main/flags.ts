@@ -107,7 +107,7 @@ export const flagSections: readonly FlagSection[] = [
         "Hosts of remote API servers and of proxies to them. Empty: any",
       ),
       flag("insecure-kubeconfig-tls", boolean, "false", "Accept kubeconfigs that do not verify their API server"),
-      later("object-level-kms", boolean, "false", "SOPS cloud KMS as the StageSet's ServiceAccount"),
+      flag("object-level-kms", boolean, "false", "SOPS cloud KMS as the StageSet's ServiceAccount"),
     ],
   },
   {

@@ -41,7 +41,12 @@ export async function createPgpKey(): Promise<PgpKey> {
 /** The `sops` command, in a folder of its own. */
 export interface SopsCommand extends AsyncDisposable {
   /** The file as the command encrypts it; `name` says its format. */
-  encrypt(name: string, content: string | Uint8Array, args?: readonly string[]): Promise<Buffer>;
+  encrypt(
+    name: string,
+    content: string | Uint8Array,
+    args?: readonly string[],
+    env?: Readonly<Record<string, string>>,
+  ): Promise<Buffer>;
   /** What `sops --decrypt` makes of it, with these keys. */
   decrypt(name: string, content: Uint8Array, keys: SopsKeys): Promise<Buffer>;
   /** Lets the command encrypt for a key of OpenPGP. */
@@ -73,9 +78,9 @@ export async function startSops(): Promise<SopsCommand> {
       });
     });
   return {
-    async encrypt(name, content, args = []) {
+    async encrypt(name, content, args = [], env = {}) {
       await writeFile(join(folder, name), content);
-      return await run(sops, [...args, "--encrypt", name]);
+      return await run(sops, [...args, "--encrypt", name], env);
     },
     async decrypt(name, content, { age = [], env = {} }) {
       await writeFile(join(folder, name), content);

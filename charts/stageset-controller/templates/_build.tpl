@@ -5,9 +5,6 @@
     "auto",
     "off"
   ],
-  "object-level-kms": [
-    "false"
-  ],
   "require-verified-migration-sources": [
     "false"
   ],

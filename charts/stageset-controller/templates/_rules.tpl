@@ -71,7 +71,7 @@
     - get
     - list
     - watch
-# federation annotations for remote clusters
+# federation annotations for KMS, and for remote clusters
 - apiGroups:
     - ""
   resources:

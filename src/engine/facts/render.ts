@@ -21,7 +21,7 @@ import { inPhase } from "../phase.ts";
 import type { Engine } from "../engine.ts";
 import { accessOf, connectionFailure } from "./connection.ts";
 import { noteDecrypted } from "./decrypted-renders.ts";
-import { unusableKey } from "./decryption-keys.ts";
+import { decryptionOf, failedDecryption } from "./decryption.ts";
 import { scopesOf } from "./scopes.ts";
 import { stageInputs, type Inputs, type Rendering, type StageInputs } from "./stage-inputs.ts";
 
@@ -156,7 +156,7 @@ async function build(
       applyHelmHookResources: stage.applyHelmHookResources ?? true,
       defaultNamespace: pass.key.namespace,
       labels: { stage: stage.name, name: pass.key.name, namespace: pass.key.namespace },
-      decryption: inputs.keys === undefined ? undefined : { keys: inputs.keys.texts },
+      decryption: decryptionOf(engine, pass, { spec, stage, keys: inputs.keys }),
     };
     const cacheKey = renderCacheKey(pass, { stage, access, inputs, digest: artifact.digest });
     noteDecrypted(engine.renders, pass.session.decryptedRenders, {
@@ -249,28 +249,6 @@ function fetchFailure(stage: string, pin: Pin, error: SourceError): Failure {
     { name: stage, operation: "fetch artifact", cause: error.message },
     error.retry === "never" ? "terminal" : "ordinary",
   );
-}
-
-/** Status tells path and class; what the file is encrypted for is told to the log (spec 50 §3.3). */
-function failedDecryption(
-  pass: Pass,
-  {
-    spec,
-    stage,
-    error,
-  }: { readonly spec: StageSetSpec; readonly stage: Stage; readonly error: DecryptionError | KeyProblem },
-): RenderFact {
-  if (error instanceof KeyProblem) {
-    const described = `Secret "${pass.key.namespace}/${spec.decryption?.secretRef?.name ?? ""}"`;
-    const cause = unusableKey(described, error);
-    return { kind: "failed", failure: stageFailure({ name: stage.name, operation: "configure decryption", cause }) };
-  }
-  const { path, class: problem, message } = error;
-  pass.logger.info("cannot decrypt a document", { stage: stage.name, path, class: problem, error: message });
-  const cause = `decryption failed: ${path}: ${problem}`;
-  // What was tampered with stays so until there is another revision.
-  const kind = problem === "MAC mismatch" || problem === "malformed" ? "terminal" : "ordinary";
-  return { kind: "failed", failure: stageFailure({ name: stage.name, operation: "decrypt", cause }, kind) };
 }
 
 function failedRender(stage: Stage, operation: StageOperation, error: unknown): RenderFact {
