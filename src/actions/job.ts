@@ -93,11 +93,17 @@ async function createOrAdopt(planned: PlannedJob, attempt: Attempt): Promise<Cre
     if (asText(at(live, "metadata", "annotations", actionRunAnnotation)) !== runKey)
       throw new ActionError(`${what} exists and is not of this run: its name is taken`, { retry: "final" });
     const going = at(live, "metadata", "deletionTimestamp") !== undefined;
-    const failed = conditionOf(live, "Failed") !== undefined;
+    // A list that runs again at the same key counts no Job of an earlier time as its own.
+    const spent = isGated(attempt) ? undefined : conditionOf(live, "Complete");
+    const failed = (conditionOf(live, "Failed") ?? spent) !== undefined;
     if (!going && !failed) return createdJob(live);
     if (!going) await deleteJob(createdJob(live), "Foreground", attempt);
     await untilGone(createdJob(live), attempt);
   }
+}
+
+function isGated({ context }: Attempt): boolean {
+  return !context.run.list.startsWith("onFailure:");
 }
 
 async function untilGone(job: CreatedJob, attempt: Attempt): Promise<void> {

@@ -41,11 +41,6 @@ describe("a spec that asks for more than this build has", () => {
       "spec.stages[0].actions.post[0].scope",
     ],
     [
-      "mending",
-      { actions: { onFailure: [{ name: "tell", wait: { duration: "1s" } }] } },
-      "spec.stages[0].actions.onFailure[0]",
-    ],
-    [
       "undoing",
       { promotion: { analysis: { checks: [check], onFailure: "Rollback" } } },
       "spec.stages[0].promotion.analysis.onFailure",

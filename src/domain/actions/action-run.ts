@@ -2,7 +2,7 @@ import type { Action } from "../../api/stage-set.ts";
 import type { Identity } from "../identity.ts";
 
 /** The lists of a stage (spec 30 §1). */
-export type StageActionList = "pre" | "post";
+export type StageActionList = "pre" | "post" | "onFailure";
 
 /** One action to run, with everything its completion is recorded under. */
 export interface ActionCall {

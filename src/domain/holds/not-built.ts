@@ -33,7 +33,7 @@ function* missingFeatures(spec: StageSetSpec): Generator<string> {
 }
 
 function* missingInAction(path: string, action: Action, list: ActionList["kind"]): Generator<string> {
-  if (list !== "pre" && list !== "post") {
+  if (list !== "pre" && list !== "post" && list !== "onFailure") {
     yield path;
     return;
   }

@@ -1,17 +1,17 @@
 import { reconcileStageAnnotation, resetScopeAnnotation } from "../../api/keys.ts";
 import type { Action, Stage } from "../../api/stage-set.ts";
-import { isRunOf, type ActionCall, type ActionOutcome, type StageActionList } from "../actions/action-run.ts";
+import { isRunOf, type ActionCall, type ActionOutcome } from "../actions/action-run.ts";
 import { nextAction, withCompletion } from "../actions/ledger.ts";
 import { stageTokenOf, tokenOf } from "../ignored-annotations.ts";
 import { failure, stageFailure, type Failure } from "../failure.ts";
 import { isBuilt } from "../holds/not-built.ts";
 import { stageEntry, withStage } from "../status.ts";
-import { endFailed } from "./finish.ts";
 import type { PassState } from "./state.ts";
 import type { RecordKey, Step } from "./step.ts";
 import { earlierStages, runMemory, type StageTurn } from "./turn.ts";
 
 const operations = { pre: "pre-action", post: "post-action" } as const;
+type GatedList = keyof typeof operations;
 
 /**
  * What has to be done about an action of this process before anything else: the completion of one that ended goes on record
@@ -43,7 +43,7 @@ export function actedStep(state: PassState): Step | undefined {
 }
 
 /** The next action of the list, or how it failed; undefined when all are done. The stage has begun its identity. */
-export function actionStep(turn: StageTurn, list: StageActionList): Step | undefined {
+export function actionStep(turn: StageTurn, list: GatedList, fail: (why: Failure) => Step): Step | undefined {
   const { state, goal, stage, as, identity, entry } = turn;
   // At content that is not the pinned one nothing but its objects is asserted (spec 40 §1).
   if (goal.content !== "pin") return undefined;
@@ -56,12 +56,12 @@ export function actionStep(turn: StageTurn, list: StageActionList): Step | undef
     action,
     as,
     revision: identity.revision,
-    tokens: tokensOf(turn),
+    tokens: actionTokens(state, goal.stage),
     generation,
     uid,
   };
   const { action: run } = state.memory;
-  if (run?.outcome?.kind === "failed" && isRunOf(run, call)) return endFailed(state, actionFailure(call, run.outcome));
+  if (run?.outcome?.kind === "failed" && isRunOf(run, call)) return fail(actionFailure(call, list, run.outcome));
   const progress = runMemory(turn);
   return {
     kind: "do",
@@ -76,19 +76,19 @@ export function actionStep(turn: StageTurn, list: StageActionList): Step | undef
 }
 
 /** Whether the list has an action that is still to run. */
-export function hasAction({ goal, stage, entry, identity }: StageTurn, list: StageActionList): boolean {
+export function hasAction({ goal, stage, entry, identity }: StageTurn, list: GatedList): boolean {
   return goal.content === "pin" && nextAction(entry, runnable(stage, list), identity) !== undefined;
 }
 
-function runnable({ actions }: Stage, list: StageActionList): readonly Action[] {
+function runnable({ actions }: Stage, list: GatedList): readonly Action[] {
   return (actions?.[list] ?? []).filter(isBuilt);
 }
 
 /** What makes a Job of a stage that was forced, or whose scope was reset, another one. */
-function tokensOf({ state, goal }: StageTurn): readonly string[] {
-  const { annotations } = state.snapshot;
+export function actionTokens({ snapshot }: PassState, stage: string): readonly string[] {
+  const { annotations } = snapshot;
   const forced = stageTokenOf(annotations[reconcileStageAnnotation]);
-  return [forced?.stage === goal.stage ? forced.token : "", tokenOf(annotations[resetScopeAnnotation]) ?? ""];
+  return [forced?.stage === stage ? forced.token : "", tokenOf(annotations[resetScopeAnnotation]) ?? ""];
 }
 
 function requirements(turn: StageTurn): readonly RecordKey[] {
@@ -101,7 +101,8 @@ function requirements(turn: StageTurn): readonly RecordKey[] {
 }
 
 function actionFailure(
-  { stage, list, action }: ActionCall,
+  { stage, action }: ActionCall,
+  list: GatedList,
   outcome: Extract<ActionOutcome, { kind: "failed" }>,
 ): Failure {
   if (outcome.class === "source") return failure("SourceNotReady", outcome.cause);

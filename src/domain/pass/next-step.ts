@@ -8,6 +8,7 @@ import { actedStep } from "./action-step.ts";
 import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failures.ts";
 import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
 import { budgetStep } from "./budget-step.ts";
+import { failingStep } from "./failing-step.ts";
 import { forceRecord } from "./force-record.ts";
 import { gateStep, tickStep } from "./gate-step.ts";
 import { planGoals, type Goals } from "./goals.ts";
@@ -48,8 +49,12 @@ export function nextStep(state: PassState): Step {
 
 /** What an action came to is told by the pass that sees its end; nothing later takes it for its own. */
 function withoutEndedAction({ memory }: PassState, step: Step): Step {
-  if (step.kind !== "end" || memory.action?.outcome === undefined) return step;
-  return { ...step, outcome: { ...step.outcome, remember: { ...step.outcome.remember, action: undefined } } };
+  if (step.kind !== "end") return step;
+  const ended = memory.action?.outcome === undefined ? {} : { action: undefined };
+  return {
+    ...step,
+    outcome: { ...step.outcome, remember: { failing: undefined, ...step.outcome.remember, ...ended } },
+  };
 }
 
 /** Ticks come only after a full pass that ends at a gate, or after another tick. */
@@ -90,6 +95,8 @@ function decide(state: PassState): Step {
   const acted = actedStep(state);
   if (acted !== undefined) return acted;
   if (snapshot.spec?.suspend === true) return endSuspended(state);
+  const failing = failingStep(state);
+  if (failing !== undefined) return failing;
   if (snapshot.spec === undefined || snapshot.invalid !== undefined)
     return endFailed(state, { ...failure("InvalidSpec", snapshot.invalid ?? "spec is missing"), terminal: true });
   return tickStep(state) ?? specStep(state, snapshot.spec);

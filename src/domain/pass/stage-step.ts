@@ -10,6 +10,7 @@ import { actionStep, hasAction } from "./action-step.ts";
 import { isAuditDue } from "./audit.ts";
 import { connectFailure } from "./failures.ts";
 import { endFailed } from "./finish.ts";
+import { failStage } from "./failing-step.ts";
 import type { StageGoal } from "./goals.ts";
 import { factOf, settledPhase, stageIdentity, type Plan } from "./plan.ts";
 import type {
@@ -61,7 +62,9 @@ export function stageStep(state: PassState, plan: Plan, goal: StageGoal): Step |
 /** Pre actions: the stage has begun, on record, before the first of them (spec 20 step 18). */
 function beforeObjects(turn: StageTurn): Step | undefined {
   if (!hasAction(turn, "pre")) return undefined;
-  return connect(turn) ?? begin(turn, "as rendered before") ?? actionStep(turn, "pre");
+  return (
+    connect(turn) ?? begin(turn, "as rendered before") ?? actionStep(turn, "pre", (why) => endFailed(turn.state, why))
+  );
 }
 
 /** The render for this turn: one that waited for an earlier stage is read again (spec 20 step 19). */
@@ -121,7 +124,7 @@ function keepStage(turn: Turn): Step | Passed {
     case "ready":
       return passed;
     case "failed":
-      return endFailed(turn.state, verifyFailure(turn, readiness));
+      return failStage(turn, verifyFailure(turn, readiness));
     case "waiting":
       return keptNotReady(turn);
   }
@@ -175,9 +178,9 @@ function releaseStage(turn: Turn): Step | Passed {
     );
   switch (readiness.kind) {
     case "ready":
-      return actionStep(turn, "post") ?? becomeReady(turn);
+      return actionStep(turn, "post", (why) => failStage(turn, why)) ?? becomeReady(turn);
     case "failed":
-      return endFailed(turn.state, verifyFailure(turn, readiness));
+      return failStage(turn, verifyFailure(turn, readiness));
     case "waiting":
       return waitForReadiness(turn, readiness);
   }
@@ -329,10 +332,10 @@ function isLost({ render }: Turn, { kind, namespace, name, status }: Waiting): b
 
 /** The next wave to apply, or what stands in its way; undefined when every wave is accepted. */
 function applyStep(turn: Turn, mode: ApplyEffect["mode"]): Step | undefined {
-  const { state, goal, identity, as, render } = turn;
+  const { goal, identity, as, render } = turn;
   const waves = planWaves(render.objects);
   const result = currentResult(turn);
-  if (result?.failure !== undefined) return endFailed(state, result.failure);
+  if (result?.failure !== undefined) return failStage(turn, result.failure);
   if (result !== undefined && result.recreating.length > 0) return waitForWave(turn, recreatingWait(result));
   if (result !== undefined && result.unsettled.length > 0 && mode === "changed")
     return waitForWave(turn, result.unsettled);
@@ -396,8 +399,8 @@ function waitForWave(turn: Turn, waiting: readonly Waiting[]): Step {
     ? verifyTimeoutMs(turn.plan.spec, turn.stage)
     : waveTimeoutMs;
   if (state.elapsed - started >= limitMs)
-    return endFailed(
-      state,
+    return failStage(
+      turn,
       stageFailure({ name: goal.stage, operation: "apply", cause: `not ready in time: ${describeWaiting(waiting)}` }),
     );
   const spent = state.elapsed - started;
@@ -436,7 +439,13 @@ function becomeReady(turn: Turn): Step | Passed {
   if (turn.entry?.phase === "Ready" && !turn.rerendered) return passed;
   const ready = record(
     turn,
-    { ...acceptedFields(turn), phase: settledPhase(turn.plan, turn.goal), message: undefined, waitingFor: undefined },
+    {
+      ...acceptedFields(turn),
+      ...withoutEpisode(turn),
+      phase: settledPhase(turn.plan, turn.goal),
+      message: undefined,
+      waitingFor: undefined,
+    },
     {
       ...rememberRender(turn),
       verifyStarted: withoutKey(turn.state.memory.verifyStarted, turn.goal.stage),
@@ -445,6 +454,15 @@ function becomeReady(turn: Turn): Step | Passed {
     },
   );
   return { ...ready, joinsNext: "at once" };
+}
+
+/** Ready ends a failure episode: its onFailure actions may run again (spec 30 §4.3). */
+function withoutEpisode({ stage, entry }: Turn): Parameters<typeof withStage>[2] {
+  const names = new Set((stage.actions?.onFailure ?? []).map(({ name }) => name));
+  const executed = entry?.executedActions ?? [];
+  return executed.some((name) => names.has(name))
+    ? { executedActions: executed.filter((name) => !names.has(name)) }
+    : {};
 }
 
 /** Set once every object of the stage was accepted, and by nothing else. */

@@ -3,7 +3,8 @@ import { formatDuration } from "../../lib/duration.ts";
 import { stageFailure } from "../failure.ts";
 import { retryMs, verifyTimeoutMs } from "../timing.ts";
 import { sourcesMoved } from "./failures.ts";
-import { end, endFailed, endProgressing } from "./finish.ts";
+import { failStage } from "./failing-step.ts";
+import { end, endProgressing } from "./finish.ts";
 import { factOf } from "./plan.ts";
 import type { PassState, ReadinessFact, Standstill, Waiting } from "./state.ts";
 import type { Step, Wake } from "./step.ts";
@@ -42,8 +43,8 @@ export function waitForReadiness(turn: Turn, readiness: Extract<ReadinessFact, {
   }
   const what = describeWaiting(readiness.objects);
   if (isGivenUp(turn, readiness))
-    return endFailed(
-      state,
+    return failStage(
+      turn,
       stageFailure({
         name: goal.stage,
         operation: "verify",

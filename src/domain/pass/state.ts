@@ -283,8 +283,32 @@ export interface Memory {
   readonly tick: TickMemory | undefined;
   /** The action under way, or one that ended and is not accounted for yet. */
   readonly action: ActionRun | undefined;
+  /** A stage that failed and whose onFailure actions are under way. */
+  readonly failing: FailingMemory | undefined;
   /** The stage whose Revision ledger was emptied for a token that is not on record as handled yet. */
   readonly forced: { readonly stage: string; readonly token: string } | undefined;
+}
+
+/** An Event beside those a Ready change brings. */
+export interface PassEvent {
+  readonly type: "Normal" | "Warning";
+  readonly reason: string;
+  readonly note: string;
+  /** Said once per value of this key. */
+  readonly once: string | undefined;
+}
+
+/** What a stage failed with, until its onFailure actions have run. */
+export interface FailingMemory {
+  readonly stage: string;
+  readonly identity: ArtifactIdentity;
+  readonly as: Identity;
+  readonly why: Failure;
+  readonly generation: number;
+  /** Names of actions that were started for this failure. */
+  readonly tried: readonly string[];
+  /** To be told with the failure. */
+  readonly notes: readonly PassEvent[];
 }
 
 /** What the last full pass leaves to the ticks after it. */
@@ -325,6 +349,7 @@ export const emptyMemory: Memory = {
   tick: undefined,
   action: undefined,
   forced: undefined,
+  failing: undefined,
 };
 
 /**

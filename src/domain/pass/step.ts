@@ -5,7 +5,7 @@ import type { Failure } from "../failure.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
 import type { RenderedObject } from "../rendered.ts";
 import type { ReadyState } from "../status.ts";
-import type { FactKey, Identity, Memory, RecordedEntry } from "./state.ts";
+import type { FactKey, Identity, Memory, PassEvent, RecordedEntry } from "./state.ts";
 
 /**
  * What the driver does next. `need`: read facts. `record`: have a record acknowledged. `do`: one bounded effect, refused
@@ -138,13 +138,5 @@ export interface Outcome {
   readonly held: ReadyReason | undefined;
 }
 
-/** An Event beside those a Ready change brings. */
-export interface PassEvent {
-  readonly type: "Normal" | "Warning";
-  readonly reason: string;
-  readonly note: string;
-  /** Said once per value of this key. */
-  readonly once: string | undefined;
-}
-
+export type { PassEvent } from "./state.ts";
 export type { ReadyReason, Pin };
