@@ -124,6 +124,8 @@ export function createStageSetController(options: StageSetControllerOptions): St
     options.engine().actions.abandon(key);
     options.engine().podCauses.follow(key, []);
     options.engine().aheads.abandon(key);
+    const uid = sessions.get(name)?.uid;
+    if (uid !== undefined) options.engine().renders.release(uid);
     options.engine().targets.release(key);
     sessions.delete(name);
     snapshots.delete(name);

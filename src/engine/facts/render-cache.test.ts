@@ -20,6 +20,16 @@ test("it never holds more than its bytes, the least recently used go first", asy
   expect(cache.peek("huge")).toBeUndefined();
 });
 
+test("what a StageSet that is gone had is forgotten, and nothing else", async () => {
+  const cache = createRenderCache({ maxBytes: 14_000 });
+  for (const key of ["u1 a", "u1 b", "u12 a"]) await cache.get(key, () => Promise.resolve(built(2_000)));
+  cache.release("u1");
+  expect(["u1 a", "u1 b", "u12 a"].map((key) => cache.peek(key) !== undefined)).toEqual([false, false, true]);
+  await cache.get("u2 a", () => Promise.resolve(built(2_000)));
+  await cache.get("u2 b", () => Promise.resolve(built(2_000)));
+  expect(cache.peek("u12 a")).toBeDefined();
+});
+
 test("concurrent builds of one key are one, and what depends on kinds not served yet is built again", async () => {
   const cache = createRenderCache({ maxBytes: 10_000 });
   let builds = 0;

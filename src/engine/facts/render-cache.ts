@@ -12,6 +12,12 @@ export interface RenderCache {
   peek(key: string): Built | undefined;
   /** Forgets what is kept. */
   drop(key: string): void;
+  /** Forgets all that is kept for this StageSet, which is gone: its uid begins each of its keys ({@link renderKeyOf}). */
+  release(uid: string): void;
+}
+
+export function renderKeyOf(uid: string, hash: string): string {
+  return `${uid} ${hash}`;
 }
 
 /** What an object takes beside its body, and a render beside its objects: measured with small ConfigMaps. */
@@ -40,11 +46,16 @@ export function createRenderCache(options: { readonly maxBytes: number }): Rende
     kept.set(key, hit);
     return hit.built;
   };
+  const drop = (key: string): void => {
+    bytes -= kept.get(key)?.bytes ?? 0;
+    kept.delete(key);
+  };
   return {
     peek,
-    drop(key) {
-      bytes -= kept.get(key)?.bytes ?? 0;
-      kept.delete(key);
+    drop,
+    release(uid) {
+      const own = renderKeyOf(uid, "");
+      for (const key of kept.keys()) if (key.startsWith(own)) drop(key);
     },
     async getAhead(key, build) {
       const known = peek(key) ?? (await building.get(key));

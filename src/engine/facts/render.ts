@@ -22,6 +22,7 @@ import type { Engine } from "../engine.ts";
 import { accessOf, connectionFailure } from "./connection.ts";
 import { noteDecrypted } from "./decrypted-renders.ts";
 import { decryptionOf, failedDecryption } from "./decryption.ts";
+import { renderKeyOf } from "./render-cache.ts";
 import { scopesOf } from "./scopes.ts";
 import { stageInputs, type Inputs, type Rendering, type StageInputs } from "./stage-inputs.ts";
 
@@ -118,7 +119,7 @@ function renderCacheKey(
   const { spec, uid } = pass.snapshot;
   const { stage, access, inputs, digest } = from;
   const read = [inputs.variables.digestOfValues, inputs.keys?.digest ?? ""];
-  return hashOf([digest, stage, ...read, pass.key, uid, spec?.serviceAccountName ?? "", access.key]);
+  return renderKeyOf(uid, hashOf([digest, stage, ...read, pass.key, spec?.serviceAccountName ?? "", access.key]));
 }
 
 function renderedFact(built: Built, { substitutionDigest }: { readonly substitutionDigest: string }): RenderFact {
