@@ -70,7 +70,11 @@ export function etcdArgs(layout: Layout, isThrowaway: boolean): readonly string[
 
 export function apiServerArgs(
   layout: Layout,
-  o: { readonly issuer?: string | undefined; readonly authenticationConfig?: string | undefined } = {},
+  o: {
+    readonly issuer?: string | undefined;
+    readonly authenticationConfig?: string | undefined;
+    readonly tokenReviewer?: string | undefined;
+  } = {},
 ): readonly string[] {
   return [
     "--bind-address=127.0.0.1",
@@ -82,6 +86,9 @@ export function apiServerArgs(
     `--token-auth-file=${layout.tokenFile}`,
     `--service-account-issuer=${o.issuer ?? "https://kubernetes.default.svc"}`,
     ...(o.authenticationConfig === undefined ? [] : [`--authentication-config=${o.authenticationConfig}`]),
+    ...(o.tokenReviewer === undefined
+      ? []
+      : [`--authentication-token-webhook-config-file=${o.tokenReviewer}`, "--authentication-token-webhook-version=v1"]),
     `--service-account-key-file=${layout.signingKey}`,
     `--service-account-signing-key-file=${layout.signingKey}`,
     "--service-cluster-ip-range=10.0.0.0/16",

@@ -33,6 +33,8 @@ export interface ControlPlaneOptions {
   readonly issuer?: string | undefined;
   /** A file of `AuthenticationConfiguration`: other issuers that it trusts. */
   readonly authenticationConfig?: string | undefined;
+  /** A kubeconfig of whoever reviews tokens it does not know. */
+  readonly tokenReviewer?: string | undefined;
   /** Lines about tools being built. */
   readonly onProgress?: ((line: string) => void) | undefined;
   /** Aborting it ends the start; it has no effect on a control plane that is up. */

@@ -294,7 +294,7 @@ export function tokenRequest(o: {
   };
 }
 
-const serviceAccounts: ApiResource = {
+export const serviceAccounts: ApiResource = {
   group: "",
   version: "v1",
   kind: "ServiceAccount",

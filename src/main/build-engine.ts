@@ -26,6 +26,7 @@ import type { KubeObject } from "../lib/kube-object.ts";
 import type { Random } from "../lib/random.ts";
 import type { Logger } from "../lib/telemetry.ts";
 import type { Metrics } from "../observe/metrics.ts";
+import { createCloudCaller } from "../outbound/cloud-call.ts";
 import { createGuardedFetch } from "../outbound/guard.ts";
 import { createArtifactStore } from "../source/artifact-store.ts";
 import { createArtifactFolder } from "./artifact-folder.ts";
@@ -73,7 +74,8 @@ export async function buildEngine(
   const artifacts = stack.use(
     createArtifactStore({ dir, fetch, clock, onFetched: (bytes) => metrics.artifactBytes.observe({}, bytes) }),
   );
-  const targets = stack.use(buildTargets({ config, access, connections: parts.connections, compute, clock }));
+  const cloud = stack.use(createCloudCaller({ clock, env: config.env }));
+  const targets = stack.use(buildTargets({ config, access, connections: parts.connections, compute, cloud, clock }));
   const metricReadings = stack.use(
     createMetricReadings({
       read: createMetricReader({ fetch, clock, isAllowedHost: hostAllowance(config.allowedActionHosts) }),

@@ -5,6 +5,7 @@ import type { ConnectionOptions } from "../identity/remote/connection.ts";
 import { parseTenantYaml, yamlJobName } from "../identity/remote/yaml-job.ts";
 import { createTargetProvider, type TargetProvider } from "../identity/remote/targets.ts";
 import type { Clock } from "../lib/clock.ts";
+import type { CloudCaller } from "../outbound/cloud-call.ts";
 import { createHostGuard } from "../outbound/host-guard.ts";
 import type { Config } from "./config.ts";
 
@@ -18,9 +19,10 @@ export function buildTargets(parts: {
   readonly access: AccessProvider;
   readonly connections: ConnectionOptions;
   readonly compute: ComputePool;
+  readonly cloud: CloudCaller;
   readonly clock: Clock;
 }): TargetProvider & Disposable {
-  const { config, access, connections, compute, clock } = parts;
+  const { config, access, connections, compute, cloud, clock } = parts;
   const { allowLoopback } = config;
   return createTargetProvider({
     ...connections,
@@ -30,6 +32,7 @@ export function buildTargets(parts: {
       // A proxy on loopback is no API server of a developer (spec 50 §2.3).
       proxy: createHostGuard({ allowLoopback: false, clock }),
     },
+    aws: { call: (request, o) => cloud.call(request, o), now: () => clock.now(), env: config.env },
     isAllowedHost: hostAllowance(config.allowedKubeConfigHosts),
     defaultServiceAccount: config.defaultKubeConfigServiceAccount,
     insecureTls: config.insecureKubeConfigTls,

@@ -203,7 +203,14 @@ export const flagSections: readonly FlagSection[] = [
   },
   {
     title: "Development",
-    flags: [flag("dev-allow-loopback", boolean, "false", "Let artifacts, metric sources and remote API servers be on loopback; never in a pod")],
+    flags: [
+      flag(
+        "dev-allow-loopback",
+        boolean,
+        "false",
+        "Let artifacts, metric sources and remote API servers be on loopback; never in a pod",
+      ),
+    ],
   },
 ];
 

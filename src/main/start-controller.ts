@@ -72,7 +72,8 @@ export async function startController(options: StartOptions): Promise<RunningCon
   const random = options.random ?? systemRandom;
   const cluster = options.cluster ?? (await loadCluster(config));
   const metrics = createMetrics({ version, commit, workers: config.concurrency });
-  if (config.allowLoopback) logger.warn("--dev-allow-loopback is on: artifacts, metric sources and remote API servers may be on loopback");
+  if (config.allowLoopback)
+    logger.warn("--dev-allow-loopback is on: artifacts, metric sources and remote API servers may be on loopback");
 
   const tracer = stack.use(await buildTracer(config, { clock, logger }));
 

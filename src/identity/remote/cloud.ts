@@ -1,5 +1,19 @@
 import type { Clock } from "../../lib/clock.ts";
-import type { AccessProvider } from "../access.ts";
+import { isKubeError } from "../../kube/error.ts";
+import { getRequest, serviceAccounts } from "../../kube/request.ts";
+import { asObject, asText, at } from "../../lib/json.ts";
+import type { Access, AccessProvider } from "../access.ts";
+import { IdentityError } from "../identity-error.ts";
+import {
+  ambientCredentials,
+  assumeRole,
+  describeCluster,
+  eksToken,
+  parseEksArn,
+  type AwsOptions,
+  type EksCluster,
+} from "./aws.ts";
+import type { AwsCredentials } from "./aws-signature.ts";
 import { createTokenCache, type MintedToken, type ServiceAccountName } from "../tokens.ts";
 import { checkedCertificates } from "./kubeconfig.ts";
 import { checkedUrl, isPrintable, shown, type RemoteCluster } from "./remote-cluster.ts";
@@ -8,12 +22,15 @@ import { checkedUrl, isPrintable, shown, type RemoteCluster } from "./remote-clu
 export interface CloudEntries {
   readonly entries: Readonly<Record<string, string>>;
   readonly namespace: string;
+  /** A tenant uses the connection, not the controller. */
+  readonly isTenants: boolean;
   /** Makes the error from a problem that names the entry. */
   readonly fail: (problem: string) => Error;
 }
 
 export interface CloudOptions {
-  readonly access: Pick<AccessProvider, "mint" | "localAudiences">;
+  readonly access: Pick<AccessProvider, "mint" | "localAudiences" | "controller">;
+  readonly aws: AwsOptions;
   /** `--default-kubeconfig-service-account`. */
   readonly defaultServiceAccount: string | undefined;
   readonly clock: Clock;
@@ -37,10 +54,11 @@ export async function readCloudCluster(
   const { entries, fail } = from;
   const provider = entries["provider"] ?? "";
   if (provider === "generic") return readGeneric(from, options, signal);
+  if (provider === "aws") return readAws(from, options, signal);
   const known = providers.some((each) => each === provider);
   throw fail(
     known
-      ? `provider is "${provider}", which is not part of this build: use "generic", or a kubeconfig in spec.kubeConfig.secretRef`
+      ? `provider is "${provider}", which is not part of this build: use "generic" or "aws", or a kubeconfig in spec.kubeConfig.secretRef`
       : `provider is "${shown(provider)}": give one of ${providers.join(", ")}`,
   );
 }
@@ -53,32 +71,126 @@ async function readGeneric(from: CloudEntries, options: CloudOptions, signal: Ab
   const server = checkedUrl(address, { schemes: ["https"], fail: (problem) => fail(`address ${problem}`) });
   const caPem = text(entries["ca.crt"]);
   if (caPem !== undefined) checkedCertificates(caPem, (problem) => fail(`ca.crt ${problem}`));
-  const audiences = audiencesOf(entries["audiences"], fail) ?? [address];
   const account = federated(from, options);
   if (account === undefined)
     throw fail(
       "serviceAccountName is missing, and the controller's own identity is never used here: name a ServiceAccount of " +
         `namespace "${namespace}"`,
     );
-  const local = await options.access.localAudiences(account, { signal });
-  const replayable = audiences.find((each) => isLocal(each, local));
-  if (replayable !== undefined)
-    throw fail(
-      `audiences names "${shown(replayable)}", which the API server here accepts, so that whoever gets the token could use it here: ` +
-        "name one of the target cluster alone",
+  const audiences = await foreignAudiences(from, { account, otherwise: address, options }, signal);
+  const authorization = keptToken(options, (minting) => options.access.mint(account, { audiences, signal: minting }));
+  return reached({ server, caPem, authorization });
+}
+
+/** A cluster of EKS, with a token that is a signed request to STS. */
+async function readAws(from: CloudEntries, options: CloudOptions, signal: AbortSignal): Promise<RemoteCluster> {
+  const { entries, fail } = from;
+  const { aws } = options;
+  const cluster = parseEksArn(text(entries["cluster"]) ?? "");
+  if (cluster === undefined)
+    throw fail("cluster is no ARN of an EKS cluster: give arn:aws:eks:<region>:<account>:cluster/<name>");
+  const given = { address: text(entries["address"]), caPem: text(entries["ca.crt"]) };
+  const failAddress = (problem: string): Error => fail(`address ${problem}`);
+  if (given.address !== undefined) checkedUrl(given.address, { schemes: ["https"], fail: failAddress });
+  if (given.caPem !== undefined) checkedCertificates(given.caPem, (problem) => fail(`ca.crt ${problem}`));
+  const account = federated(from, options);
+  const login = await awsLogin(from, { cluster, account, options }, signal);
+  const complete = given.address !== undefined && given.caPem !== undefined;
+  // With the controller's own credentials a tenant must not choose who gets the token (spec 50 §2.2).
+  const mustAgree = account === undefined && from.isTenants;
+  const known =
+    complete && !mustAgree
+      ? undefined
+      : await describeCluster(aws, { cluster, credentials: await login(signal) }, signal);
+  if (mustAgree && known !== undefined) {
+    if (given.address !== undefined && new URL(given.address).href !== URL.parse(known.endpoint)?.href)
+      throw fail("address is not what AWS reports for cluster: leave it out, or name a ServiceAccount");
+    if (given.caPem !== undefined && given.caPem !== known.caPem.trim())
+      throw fail("ca.crt is not what AWS reports for cluster: leave it out, or name a ServiceAccount");
+  }
+  const server = checkedUrl(given.address ?? known?.endpoint ?? "", { schemes: ["https"], fail: failAddress });
+  const authorization = keptToken(options, async (minting) =>
+    eksToken(aws, { cluster, credentials: await login(minting) }),
+  );
+  return reached({ server, caPem: given.caPem ?? known?.caPem, authorization });
+}
+
+/** How credentials of AWS are had each time: of the role of a ServiceAccount, or the controller's own. */
+async function awsLogin(
+  from: CloudEntries,
+  of: {
+    readonly cluster: EksCluster;
+    readonly account: ServiceAccountName | undefined;
+    readonly options: CloudOptions;
+  },
+  signal: AbortSignal,
+): Promise<(signal: AbortSignal) => Promise<AwsCredentials>> {
+  const { cluster, account, options } = of;
+  const { aws, access } = options;
+  const noIdentity = (): Error =>
+    from.fail("serviceAccountName is missing, and the controller has no identity of AWS: name a ServiceAccount");
+  if (account === undefined)
+    return async (logging) => {
+      const own = await ambientCredentials(aws, cluster, logging);
+      if (own === undefined) throw noIdentity();
+      return own;
+    };
+  const audiences = await foreignAudiences(from, { account, otherwise: "sts.amazonaws.com", options }, signal);
+  const annotations = await readAnnotations(access.controller, account, signal);
+  const roleArn = asText(annotations[roleArnAnnotation]);
+  if (roleArn === undefined)
+    throw from.fail(
+      `serviceAccountName is "${account.name}", whose ServiceAccount lacks the annotation ${roleArnAnnotation}: name a role there`,
     );
+  return async (logging) => {
+    const { token } = await access.mint(account, { audiences, signal: logging });
+    return assumeRole(aws, { cluster, roleArn, token }, logging);
+  };
+}
+
+const roleArnAnnotation = "eks.amazonaws.com/role-arn";
+
+/** As the controller: a tenant needs no right on the ServiceAccount. */
+async function readAnnotations(
+  { client }: Access,
+  account: ServiceAccountName,
+  signal: AbortSignal,
+): Promise<Readonly<Record<string, unknown>>> {
+  try {
+    const object = await client.send(getRequest(serviceAccounts, account), { signal });
+    return asObject(at(object, "metadata", "annotations")) ?? {};
+  } catch (error) {
+    if (!isKubeError(error, "NotFound")) throw error;
+    const shownName = `ServiceAccount "${account.namespace}/${account.name}"`;
+    throw new IdentityError("ServiceAccountMissing", `${shownName} does not exist`, error);
+  }
+}
+
+function reached(of: Pick<RemoteCluster, "server" | "caPem" | "authorization">): RemoteCluster {
   return {
-    server,
-    caPem,
+    ...of,
     tlsServerName: undefined,
     insecureSkipTlsVerify: false,
     proxy: undefined,
     certificate: undefined,
-    authorization: keptToken(account, options, (minting) =>
-      options.access.mint(account, { audiences, signal: minting }),
-    ),
     actsAs: undefined,
   };
+}
+
+/** Whom the ServiceAccount's token is for; never the API server here. */
+async function foreignAudiences(
+  { entries, fail }: CloudEntries,
+  of: { readonly account: ServiceAccountName; readonly otherwise: string; readonly options: CloudOptions },
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const audiences = audiencesOf(entries["audiences"], fail) ?? [of.otherwise];
+  const local = await of.options.access.localAudiences(of.account, { signal });
+  const replayable = audiences.find((each) => isLocal(each, local));
+  if (replayable === undefined) return audiences;
+  throw fail(
+    `audiences names "${shown(replayable)}", which the API server here accepts, so that whoever gets the token could use it here: ` +
+      "name one of the target cluster alone",
+  );
 }
 
 /** Tokens of the audience of any API server's in-cluster address are accepted by this one, too. */
@@ -114,7 +226,6 @@ function text(value: string | undefined): string | undefined {
 
 /** `Bearer` with a token that is fetched when there is none, or little is left of its life; for all requests one. */
 function keptToken(
-  account: ServiceAccountName,
   { clock }: Pick<CloudOptions, "clock">,
   fetch: (signal: AbortSignal) => Promise<MintedToken>,
 ): (signal: AbortSignal) => Promise<string> {
@@ -123,5 +234,6 @@ function keptToken(
     mint: (_account, { signal }) => fetch(signal),
     renewBefore: (lifeMs) => (1 - keptShare) * lifeMs,
   });
-  return async (signal) => `Bearer ${await tokens.get(account, { signal })}`;
+  const only = { namespace: "", name: "" };
+  return async (signal) => `Bearer ${await tokens.get(only, { signal })}`;
 }

@@ -5,6 +5,7 @@ import type { HostGuard } from "../../outbound/host-guard.ts";
 import { OutboundError } from "../../outbound/outbound-error.ts";
 import type { Access, AccessProvider, IdentityName } from "../access.ts";
 import { IdentityError } from "../identity-error.ts";
+import type { AwsOptions } from "./aws.ts";
 import { readCloudCluster } from "./cloud.ts";
 import { createConnection, type ConnectionOptions, type RemoteConnection } from "./connection.ts";
 import { createConnectionCache, type ConnectionName } from "./connection-cache.ts";
@@ -41,7 +42,9 @@ export interface TargetProvider {
 }
 
 export interface TargetOptions extends ConnectionOptions {
-  readonly access: Pick<AccessProvider, "access" | "mint" | "localAudiences">;
+  readonly access: Pick<AccessProvider, "access" | "mint" | "localAudiences" | "controller">;
+  /** How the APIs of AWS are reached, and as whom without a ServiceAccount. */
+  readonly aws: AwsOptions;
   /** For API servers, and for proxies, which are never on loopback. */
   readonly guards: { readonly server: HostGuard; readonly proxy: HostGuard };
   /** `--allowed-kubeconfig-hosts`; undefined: every host that is not denied. */
@@ -83,17 +86,17 @@ export function createTargetProvider(options: TargetOptions): TargetProvider & D
     const use = { version: read.version, owner: `${namespace}/${owner.name}` };
     const known = cache.get(name, use);
     if (known !== undefined) return { name, version: read.version, connection: known };
-    const cluster = await readCluster(read, { namespace, signal });
+    const cluster = await readCluster(read, { namespace, isTenants: account !== undefined, signal });
     return { name, version: read.version, connection: cache.add(name, use, connect(name, cluster)) };
   };
   const readCluster = async (
     { where, content }: ReadReference,
-    o: { readonly namespace: string; readonly signal: AbortSignal },
+    o: { readonly namespace: string; readonly isTenants: boolean; readonly signal: AbortSignal },
   ): Promise<RemoteCluster> => {
     const fail = (problem: string): IdentityError => invalidTarget(where, problem);
     if (content.kind === "cloud") {
       const { entries } = content;
-      const cloud = await readCloudCluster({ entries, namespace: o.namespace, fail }, options, o.signal);
+      const cloud = await readCloudCluster({ ...o, entries, fail }, options, o.signal);
       await checkHosts(cloud, { fields: { server: "address", proxy: "" }, fail, signal: o.signal });
       return cloud;
     }
