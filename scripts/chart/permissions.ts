@@ -110,7 +110,7 @@ export const declaredRoles = {
         apiGroup: "",
         resources: ["serviceaccounts"],
         verbs: ["get"],
-        seldom: { serviceaccounts: "a KMS under --object-level-kms" },
+        seldom: { serviceaccounts: "a KMS under --object-level-kms; a remote cluster of EKS" },
         why: "federation annotations for KMS, and for remote clusters",
       },
       {

@@ -60,6 +60,12 @@ describe("what is refused names the flag, the value and the remedy", () => {
     expect(problemsOf(["--log-level=loud", "--webhook-port=0", "extra"])).toHaveLength(3);
   });
 
+  test.each(["allowed-action-hosts", "allowed-kubeconfig-hosts"])("a malformed glob of --%s is refused", (flag) => {
+    expect(problemsOf([`--${flag}=*.example`, `--${flag}=[a-z`])).toEqual([
+      `--${flag}: "[a-z" is no glob: close its bracket, or leave it out`,
+    ]);
+  });
+
   test("never a credential", () => {
     const args = ["--rollback-store-s3-secret-key=canary", "--events-addr=ftp://u:canary@h/?t=canary"];
     expect(problemsOf(args).join("\n")).not.toContain("canary");

@@ -1,3 +1,4 @@
+import { isHostGlob } from "../domain/formats/host-glob.ts";
 import { durationMs } from "../lib/duration.ts";
 import type { LogLevel } from "../observe/logger.ts";
 import { isTrue, readFlags, type GivenFlags } from "./flag-syntax.ts";
@@ -122,7 +123,7 @@ export function readConfig(
     "gate-bind-address": gate,
     "webhook-port": webhook,
   };
-  problems.push(...combinationProblems(flags, listeners, env), ...targetProblems(textOf));
+  problems.push(...combinationProblems(flags, listeners, env), ...targetProblems(textOf), ...globProblems(flags));
   if (problems.length > 0) return { kind: "invalid", problems };
   const optional = (name: string): string | undefined => textOf(name) || undefined;
   const namespaces = textOf("watch-namespaces")
@@ -231,6 +232,15 @@ function combinationProblems(
       '--dev-allow-loopback: "true" is refused in a pod, where KUBERNETES_SERVICE_HOST is set: leave it out',
     );
   return problems;
+}
+
+/** A glob that matches nothing would refuse what it was meant to allow (spec 50 §5). */
+function globProblems({ values }: GivenFlags): readonly string[] {
+  return ["allowed-action-hosts", "allowed-kubeconfig-hosts"].flatMap((name) =>
+    (values.get(name) ?? [])
+      .filter((glob) => !isHostGlob(glob))
+      .map((glob) => `--${name}: ${JSON.stringify(glob)} is no glob: close its bracket, or leave it out`),
+  );
 }
 
 /** Where traces and Events are sent. */

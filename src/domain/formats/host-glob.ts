@@ -3,6 +3,11 @@ export function hostAllowance(globs: readonly string[]): ((host: string) => bool
   return globs.length === 0 ? undefined : (host) => globs.some((glob) => matchesHostGlob(glob, host));
 }
 
+/** Whether a text is a glob of hosts at all: one with an open bracket matches nothing. */
+export function isHostGlob(glob: string): boolean {
+  return glob !== "" && tokensOf(glob) !== undefined;
+}
+
 /**
  * Whether a host matches a glob of `--allowed-action-hosts`: `*` is any run (dots included), `?` one character, `[a-z]`
  * one of a set and `[^a-z]` one outside it; letters in any case. Takes at most time proportional to both lengths'
