@@ -10,6 +10,8 @@ const cluster = testCluster();
 const { admin } = cluster;
 const secretKind = { apiVersion: "v1", kind: "Secret" } as const;
 const keyA = "arn:aws:kms:eu-west-1:111122223333:key/aaaaaaaa-0000-4000-8000-000000000000";
+const keyB = "arn:aws:kms:eu-west-1:111122223333:key/bbbbbbbb-0000-4000-8000-000000000000";
+const keyC = "arn:aws:kms:eu-west-1:111122223333:key/cccccccc-0000-4000-8000-000000000000";
 const roleA = "arn:aws:iam::111122223333:role/a";
 const roleB = "arn:aws:iam::111122223333:role/b";
 /** Whoever runs the controller may use every key. */
@@ -24,8 +26,8 @@ let scene: Scene;
 const before = { ...process.env };
 beforeAll(async () => {
   [kms, foreign, sops] = await Promise.all([startKmsServer(), startKmsServer(), startSops()]);
-  kms.grant(ambient.id, { secret: ambient.secret, keys: [keyA] });
-  kms.grant(author.id, { secret: author.secret, keys: [keyA] });
+  kms.grant(ambient.id, { secret: ambient.secret, keys: [keyA, keyB, keyC] });
+  kms.grant(author.id, { secret: author.secret, keys: [keyA, keyB, keyC] });
   for (const server of [kms, foreign]) server.admit("author-token");
   kms.admit("tenant-token");
   Object.assign(process.env, {
@@ -130,7 +132,7 @@ describe("keys that are with services", () => {
     const unusable = await untilReady(cluster, { namespace: scene.namespace, name: "of-nobody" }, "False StageFailed");
     expect(messageOf(unusable)).toContain("decryption failed: secret.yaml: no usable key");
     for (const failed of [denied, unusable]) expect(JSON.stringify(at(failed, "status"))).not.toContain("arn:aws");
-    const calls = kms.calls.slice(since);
+    const calls = kms.calls.slice(since).filter(({ of }) => of === keyA);
     expect(calls.filter(({ service, status }) => service === "kms" && status === 200)).not.toHaveLength(0);
     expect(calls.filter(({ caller }) => caller === ambient.id)).toEqual([]);
     for (const name of ["of-b", "of-nobody"]) expect(await scene.object(name, secretKind)).toBeUndefined();
@@ -138,14 +140,15 @@ describe("keys that are with services", () => {
 
   test("[50.26] without the flag the controller's own credentials are used", async () => {
     await using other = await startScene(cluster);
-    const encrypted = await sops.encrypt("secret.yaml", manifest("ambient"), ["--kms", keyA], asAuthor());
+    const encrypted = await sops.encrypt("secret.yaml", manifest("ambient"), ["--kms", keyB], asAuthor());
     await other.publish("ambient", { "secret.yaml": encrypted });
     const since = kms.calls.length;
     await other.release("ambient", [{ name: "only", sourceRef: { name: "ambient" } }], {
       decryption: { provider: "sops" },
     });
     await untilReady(cluster, { namespace: other.namespace, name: "ambient" });
-    expect(kms.calls.slice(since).map(({ caller }) => caller)).toEqual([ambient.id]);
+    const calls = kms.calls.slice(since).filter(({ of }) => of === keyB);
+    expect(calls.map(({ caller }) => caller)).toEqual([ambient.id]);
   });
 
   test("a service that throttles or is down is asked again, and says so", async () => {
@@ -161,7 +164,7 @@ describe("keys that are with services", () => {
   });
 
   test("static credentials of the Secret win: AWS and Vault", async () => {
-    kms.grant("AKIATENANTTENANT0000", { secret: "tenant-secret", keys: [keyA] });
+    kms.grant("AKIATENANTTENANT0000", { secret: "tenant-secret", keys: [keyC] });
     await admin.create({
       ...secretKind,
       metadata: { name: "static", namespace: scene.namespace },
@@ -170,8 +173,8 @@ describe("keys that are with services", () => {
         "sops.vault-token": "tenant-token\n",
       },
     });
-    await published("by-aws", ["--kms", keyA], asAuthor());
-    await published("by-vault", ["--hc-vault-transit", `${kms.url}/v1/transit/keys/first`], {
+    await published("by-aws", ["--kms", keyC], asAuthor());
+    await published("by-vault", ["--hc-vault-transit", `${kms.url}/v1/transit/keys/second`], {
       VAULT_TOKEN: "author-token",
     });
     const since = kms.calls.length;
@@ -180,7 +183,8 @@ describe("keys that are with services", () => {
       await untilReady(cluster, { namespace: scene.namespace, name });
       expect(await valueOf(name)).toBe("opened");
     }
-    const callers = new Set(kms.calls.slice(since).map(({ caller }) => caller));
+    const calls = kms.calls.slice(since).filter(({ of }) => of === keyC || of === "second");
+    const callers = new Set(calls.map(({ caller }) => caller));
     expect(callers).toEqual(new Set(["AKIATENANTTENANT0000", "tenant-token"]));
   });
 

@@ -9,6 +9,8 @@ export interface KmsCall {
   readonly action: string;
   /** The access key id, or the token. */
   readonly caller: string;
+  /** The key, or the role, that was asked for. */
+  readonly of: string;
   readonly status: number;
 }
 
@@ -117,7 +119,7 @@ export async function startKmsServer(): Promise<KmsServer> {
             : Promise.resolve(service === "kms" ? answerKms(request, body) : answerVault(request, body));
       answering.then(
         ({ status, body: text }) => {
-          calls.push({ service, action, caller, status });
+          calls.push({ service, action, caller, of: targetOf(service, path, body), status });
           response.writeHead(status, { "content-type": "application/json" }).end(text);
         },
         () => response.writeHead(500).end(),
@@ -148,6 +150,12 @@ function outsideAddress(): string {
   );
   if (found === undefined) throw new Error("this machine has no IPv4 address but loopback, and loopback is no KMS");
   return found.address;
+}
+
+function targetOf(service: KmsCall["service"], path: string, body: string): string {
+  if (service === "vault") return path.slice(path.lastIndexOf("/") + 1);
+  if (service === "sts") return new URLSearchParams(body).get("RoleArn") ?? "";
+  return asText(at(JSON.parse(body), "KeyId")) ?? "";
 }
 
 function callerOf(request: IncomingMessage): string {
