@@ -1,8 +1,9 @@
 import { checkStatus } from "../../src/domain/invariants.ts";
-import { asArray, asText, at } from "../../src/lib/json.ts";
+import { asArray, asObject, asText, at } from "../../src/lib/json.ts";
 import type { StageSetStatus } from "../../src/api/stage-set.ts";
 import type { TestCluster } from "../support/cluster.ts";
 import type { FaultProxy, SeenCall } from "../support/fault-proxy.ts";
+import { actedAnnotation } from "./release.ts";
 
 /** Kinds of the reference release, by plural. */
 const appliedKinds: Readonly<Record<string, { readonly apiVersion: string; readonly kind: string }>> = {
@@ -90,6 +91,20 @@ export function createMonitor(
         );
     }
   };
+  /** E5, before an action is sent: one that is on record for what its stage has begun does not run again. */
+  const checkAction = (body: string): void => {
+    const marks = Object.keys(asObject(at(JSON.parse(body), "metadata", "annotations")) ?? {});
+    for (const mark of marks.filter((each) => each.startsWith(actedAnnotation))) {
+      const action = mark.slice(actedAnnotation.length);
+      const entries = asArray(at(stageSet, "status", "stages"));
+      const entry = entries.find((each) => at(each, "name") === action.slice(0, action.lastIndexOf("-")));
+      const done = asArray(at(entry, "executedActions")).includes(action);
+      if (done && at(entry, "ledgerRevision") === at(entry, "enteredRevision"))
+        report(
+          `E5: action "${action}" runs again although it is on record at "${String(at(entry, "ledgerRevision"))}"`,
+        );
+    }
+  };
   const onCall = async (call: SeenCall, body: string, token: string): Promise<void> => {
     const address = parseAddress(call.target, namespace);
     if (address === undefined) return;
@@ -100,6 +115,7 @@ export function createMonitor(
       const after = call.method === "DELETE" ? new Set<string>() : idsOf(JSON.parse(body));
       await checkShrink(call.method === "POST" ? nameOf(body) : address.name, after);
     } else if (call.contentType.includes("apply-patch")) checkApply(address, body);
+    else if (call.contentType.includes("strategic-merge-patch")) checkAction(body);
   };
   const onAnswer = (call: SeenCall, status: number, body: string): void => {
     const address = parseAddress(call.target, namespace);

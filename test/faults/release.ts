@@ -101,6 +101,26 @@ export const revisions = {
   },
 } as const satisfies Readonly<Record<string, Revision>>;
 
+/** Marks what actions patch, with the name of the action behind it. */
+export const actedAnnotation = "acted.example.com/";
+
+/** Actions of a stage, named `<stage>-<list>`; each leaves a mark at an object of the first stage. */
+function actionsOf(stage: string, lists: readonly ("pre" | "post")[]): Readonly<Record<string, unknown>> {
+  const target = { apiVersion: "v1", kind: "ServiceAccount", name: "runner" };
+  return Object.fromEntries(
+    lists.map((list) => {
+      const name = `${stage}-${list}`;
+      const patch = JSON.stringify({ metadata: { annotations: { [`${actedAnnotation}${name}`]: "yes" } } });
+      return [list, [{ name, patch: { target, patch } }]];
+    }),
+  );
+}
+
+const acting: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  base: actionsOf("base", ["post"]),
+  apps: actionsOf("apps", ["pre", "post"]),
+};
+
 /** The spec before and after the last stage was renamed. */
 export function releaseSpec(stage: "extras" | typeof renamedStage): Readonly<Record<string, unknown>> {
   const names = ["base", "apps", stage];
@@ -113,6 +133,7 @@ export function releaseSpec(stage: "extras" | typeof renamedStage): Readonly<Rec
       name,
       path: name === renamedStage ? "extras" : name,
       sourceRef: { name: "app" },
+      ...(acting[name] === undefined ? {} : { actions: acting[name] }),
     })),
   };
 }
