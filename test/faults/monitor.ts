@@ -194,9 +194,9 @@ function checkCarriedOver(after: unknown, before: unknown, report: (what: string
   for (const entry of asArray(at(before, "status", "stages"))) {
     const name = asText(at(entry, "name"));
     const kept = asArray(at(after, "status", "stages")).find((each) => at(each, "name") === name);
-    if (kept === undefined || at(entry, "ledgerRevision") === undefined) continue;
+    if (kept === undefined) continue;
     for (const member of Object.keys(carriedOver))
-      if (at(kept, member) === undefined) report(`the entry of stage "${name ?? ""}" loses ${member}`);
+      if (at(entry, member) !== undefined && at(kept, member) === undefined) report(`the entry of stage "${name ?? ""}" loses ${member}`);
   }
 }
 
