@@ -196,7 +196,8 @@ function checkCarriedOver(after: unknown, before: unknown, report: (what: string
     const kept = asArray(at(after, "status", "stages")).find((each) => at(each, "name") === name);
     if (kept === undefined) continue;
     for (const member of Object.keys(carriedOver))
-      if (at(entry, member) !== undefined && at(kept, member) === undefined) report(`the entry of stage "${name ?? ""}" loses ${member}`);
+      if (at(entry, member) !== undefined && at(kept, member) === undefined)
+        report(`the entry of stage "${name ?? ""}" loses ${member}`);
   }
 }
 
