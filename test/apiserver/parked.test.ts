@@ -74,7 +74,7 @@ async function expectIdle(scene: Scene): Promise<void> {
       idle = running === 0 && waiting === 0 ? idle + 1 : 0;
       return idle >= 10;
     },
-    { timeoutMs: 60_000 },
+    { timeoutMs: 180_000 },
   );
 }
 
@@ -96,7 +96,7 @@ test("[20.37] with 50 StageSets parked in verification at concurrency 4, a 51st 
 
 test(
   "1,000 StageSets parked in verification hold no place, and one more deploys as fast as alone",
-  { timeout: 300_000 },
+  { timeout: 600_000 },
   async () => {
     await using scene = await startScene(cluster, { config: { concurrency: 4 } });
     const alone = await deployTime(scene, "alone");
