@@ -226,6 +226,8 @@ export function createStageSetController(options: StageSetControllerOptions): St
       started = false;
       abort.abort(new Shutdown("the controller stops"));
       await queue.stop();
+      // Before the lease is given up: what one of them sent later would be a second time for the successor.
+      options.engine().actions[Symbol.dispose]();
     },
     session,
     wake: (key, cause) => add(nameOf(key), cause),
