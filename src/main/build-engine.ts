@@ -70,7 +70,8 @@ export async function buildEngine(
   const compute = stack.use(createComputePool({ clock, workerUrl }));
   const dir = await createArtifactFolder(tmpdir());
   stack.defer(() => rm(dir, { recursive: true, force: true }));
-  const fetch = createGuardedFetch({ allowLoopback: config.allowLoopback, clock });
+  const { allowLoopback, ownAddresses } = config;
+  const fetch = createGuardedFetch({ allowLoopback, ownAddresses, clock });
   const artifacts = stack.use(
     createArtifactStore({ dir, fetch, clock, onFetched: (bytes) => metrics.artifactBytes.observe({}, bytes) }),
   );
@@ -140,7 +141,7 @@ export async function buildEngine(
     kms: {
       open: createShareOpener({
         // Loopback is never a service with keys.
-        transport: { fetch: createGuardedFetch({ allowLoopback: false, clock }), clock },
+        transport: { fetch: createGuardedFetch({ allowLoopback: false, ownAddresses, clock }), clock },
         ambient: { environment: process.env, readFile: (path) => readFile(path, "utf8") },
       }),
       perObject: config.objectLevelKms,

@@ -23,14 +23,14 @@ export function buildTargets(parts: {
   readonly clock: Clock;
 }): TargetProvider & Disposable {
   const { config, access, connections, compute, cloud, clock } = parts;
-  const { allowLoopback } = config;
+  const { allowLoopback, ownAddresses } = config;
   return createTargetProvider({
     ...connections,
     access,
     guards: {
-      server: createHostGuard({ allowLoopback, clock }),
+      server: createHostGuard({ allowLoopback, ownAddresses, clock }),
       // A proxy on loopback is no API server of a developer (spec 50 §2.3).
-      proxy: createHostGuard({ allowLoopback: false, clock }),
+      proxy: createHostGuard({ allowLoopback: false, ownAddresses, clock }),
     },
     aws: { call: (request, o) => cloud.call(request, o), now: () => clock.now(), env: config.env },
     isAllowedHost: hostAllowance(config.allowedKubeConfigHosts),

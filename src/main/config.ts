@@ -1,9 +1,11 @@
+import { networkInterfaces } from "node:os";
 import { isHostGlob } from "../domain/formats/host-glob.ts";
 import { durationMs } from "../lib/duration.ts";
 import type { LogLevel } from "../observe/logger.ts";
 import { isTrue, readFlags, type GivenFlags } from "./flag-syntax.ts";
 import { controllerFlags } from "./flags.ts";
 import { renderHelp } from "./help.ts";
+import { ownAddresses } from "./own-addresses.ts";
 
 /** Where a listener binds; an undefined host is every interface. */
 export interface BindAddress {
@@ -43,6 +45,8 @@ export interface Config {
   readonly logLevel: LogLevel;
   readonly logFormat: "json" | "text";
   readonly allowLoopback: boolean;
+  /** Of this pod; nobody has the controller ask itself (spec 50 §5). */
+  readonly ownAddresses: readonly string[];
   /** Globs; empty: any host. */
   readonly allowedActionHosts: readonly string[];
   /** Whose federation cloud identities use that name none. */
@@ -161,6 +165,7 @@ export function readConfig(
       logLevel: logLevel(textOf("log-level")),
       logFormat: textOf("log-format") === "text" ? "text" : "json",
       allowLoopback: isTrue(textOf("dev-allow-loopback")),
+      ownAddresses: ownAddresses(env, networkInterfaces()),
       allowedActionHosts: flags.values.get("allowed-action-hosts") ?? [],
       defaultKubeConfigServiceAccount: optional("default-kubeconfig-service-account"),
       allowedKubeConfigHosts: flags.values.get("allowed-kubeconfig-hosts") ?? [],

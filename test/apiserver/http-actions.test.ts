@@ -159,6 +159,19 @@ describe("http", () => {
     expect(await auditEvents(cluster, asked)).toEqual([]);
   });
 
+  test("the controller's own addresses are asked by no action and for no artifact", async () => {
+    await using within = await startScene(cluster, { config: { ownAddresses: ["203.0.113.7"] } });
+    const until = await release("own-action", { url: "http://203.0.113.7:8081/metrics" }, { within });
+    expect(await until("False StageFailed")).toContain("never connected to (own)");
+    const { object, digest, revision } = await within.publish("own-source", { "a.yaml": configMap("own-source") });
+    const artifact = { url: "http://203.0.113.7/artifact.tar.gz", digest, revision };
+    await admin.patchStatus(object, { artifact });
+    await within.release("own-source", [{ name: "only", sourceRef: { name: "own-source" } }]);
+    const target = { namespace: within.namespace, name: "own-source" };
+    const failed = await untilReady(cluster, target, "False StageFailed");
+    expect(messageOf(failed)).toContain("never connected to (own)");
+  });
+
   test("a Secret or an entry that is missing is named, and tried again", async () => {
     const until = await release("missing", { url: first.url, headersFrom: [{ name: "hook", key: "X-Later" }] });
     expect(await until("False StageFailed")).toContain(`Secret "${scene.namespace}/hook" has no entry "X-Later"`);
