@@ -205,6 +205,28 @@ describe("a StageSet with the kubeconfig of another cluster", () => {
     expect(event?.note).toContain(`Secret "${scene.namespace}/${name}" does not exist`);
     expect(await there(name)).toBeDefined();
   });
+
+  test("a teardown whose spec is gone looks for nothing on this cluster, and names what it leaves on the other", async () => {
+    const name = "shapeless";
+    await writeKubeConfig(cluster, { ...nameIn(name), text: remote.plane.kubeconfig(remote.plane.adminToken) });
+    await scene.publish(name, { "a.yaml": configMap(name) });
+    const own = { secretRef: { name } };
+    await scene.release(name, [{ name: "only", sourceRef: { name } }], { kubeConfig: own, retryInterval: "1s" });
+    await untilReady(cluster, nameIn(name));
+    const labels = (await there(name))?.metadata.labels ?? {};
+    await admin.create({ apiVersion: "v1", kind: "ConfigMap", metadata: { ...nameIn(name), labels } });
+    await admin.patch(stageSetRef(scene.namespace, name), { spec: { suspend: true } });
+    await admin.delete({ apiVersion: "v1", kind: "Secret", metadata: nameIn(name) });
+    await admin.delete(stageSetRef(scene.namespace, name));
+    await admin.patch(stageSetRef(scene.namespace, name), { spec: null });
+    const [event] = await eventually(async () => {
+      const events = await stageSetEvents(cluster, { ...nameIn(name), reason: "TeardownForced" });
+      return events.length > 0 && events;
+    });
+    expect(event?.note).toContain("restore spec.kubeConfig");
+    expect(await scene.object(name)).toBeDefined();
+    expect(await there(name)).toBeDefined();
+  });
 });
 
 describe("a kubeconfig that asks for more than an address and a credential", () => {

@@ -7,6 +7,7 @@ import { end } from "./finish.ts";
 import { factOf, stageIdentity, stageSetIdentity } from "./plan.ts";
 import { lastFirst } from "./prune.ts";
 import { leaveTarget } from "./leave-target.ts";
+import { localTarget } from "../target.ts";
 import type { DeleteError, Identity, PassState, RecordedStage } from "./state.ts";
 import type { ForcedDrop, Step } from "./step.ts";
 
@@ -45,6 +46,9 @@ function tearDown(
     if (recordFailure === undefined) return moved;
     return unfinished(state, { deletedAt, errors: [...errors, unrecorded(recordFailure)], waiting, started });
   }
+  const unreachable = targetUnknown(state);
+  if (unreachable !== undefined)
+    return unfinished(state, { deletedAt, errors: [...errors, unreachable], waiting, started });
   for (const recorded of lastFirst(state)) {
     const spec = state.snapshot.spec;
     const stage = spec?.stages.find((candidate) => candidate.name === recorded.stage);
@@ -82,6 +86,19 @@ function tearDown(
   if (!waiting && errors.length === 0)
     return { kind: "record", write: { kind: "finalizer", change: "remove", forced: undefined } };
   return unfinished(state, { deletedAt, errors, waiting, started });
+}
+
+/** Objects of another cluster, which only the spec says how to reach: looked for on this one, they would count as gone. */
+function targetUnknown({ snapshot, stored }: PassState): DeleteError | undefined {
+  if (snapshot.spec !== undefined) return undefined;
+  const [recorded] = [...stored.inventory.values()].filter(
+    ({ target, entries }) => target !== undefined && target !== localTarget && entries.length > 0,
+  );
+  if (recorded === undefined) return undefined;
+  const message =
+    `objects of stage "${recorded.stage}" are on ${recorded.target ?? ""}, and the spec cannot be read that says how to ` +
+    "reach it: restore spec.kubeConfig and spec.stages";
+  return { id: "", kind: "other", message };
 }
 
 /** What was deleted could not be taken off the record. */
