@@ -3,7 +3,8 @@ import { actionRunAnnotation } from "../api/keys.ts";
 import type { Action } from "../api/stage-set.ts";
 import { describeObject } from "../domain/object-id.ts";
 import { isKubeError } from "../kube/error.ts";
-import { createRequest, deleteRequest, getRequest, type ApiResource, type Propagation } from "../kube/request.ts";
+import { createRequest, deleteRequest, getRequest, type ApiResource, type KubeRequest } from "../kube/request.ts";
+import { sendWithRetry } from "../kube/retry.ts";
 import { DeadlineExceeded, deadline, linkSignals, Shutdown } from "../lib/abort.ts";
 import { sleep } from "../lib/clock.ts";
 import { asArray, asText, at } from "../lib/json.ts";
@@ -97,7 +98,7 @@ async function createOrAdopt(planned: PlannedJob, attempt: Attempt): Promise<Cre
     const spent = isGated(attempt) ? undefined : conditionOf(live, "Complete");
     const failed = (conditionOf(live, "Failed") ?? spent) !== undefined;
     if (!going && !failed) return createdJob(live);
-    if (!going) await deleteJob(createdJob(live), "Foreground", attempt);
+    if (!going) await deleteJob(createdJob(live), attempt);
     await untilGone(createdJob(live), attempt);
   }
 }
@@ -110,17 +111,24 @@ async function untilGone(job: CreatedJob, attempt: Attempt): Promise<void> {
   for (let delayMs = firstLookMs; ; delayMs = Math.min(delayMs * 2, longestLookMs)) {
     const live = await readJob(job, attempt);
     if (live === undefined || asText(at(live, "metadata", "uid")) !== job.uid) return;
-    attempt.waitsFor(`waiting until ${describe(job)}, which failed before, is gone`);
+    attempt.waitsFor(`waiting until ${describe(job)}, of an attempt before, is gone`);
     await sleep(attempt.context.clock, delayMs, attempt.signal);
   }
 }
 
+/** A server that cannot tell how a Job is doing ends no Job: only the time that is out does. */
 async function untilComplete(created: readonly CreatedJob[], attempt: Attempt): Promise<void> {
   let left = created;
   for (let delayMs = firstLookMs; ; delayMs = Math.min(delayMs * 2, longestLookMs)) {
     const running: CreatedJob[] = [];
+    let unread: ActionError | undefined;
     for (const job of left) {
-      const live = await readJob(job, attempt);
+      const live = await readJob(job, attempt).catch(unlessPermanent);
+      if (live instanceof ActionError) {
+        running.push(job);
+        unread = live;
+        continue;
+      }
       if (live === undefined || asText(at(live, "metadata", "uid")) !== job.uid)
         throw new ActionError(`${describe(job)} vanished before it ended`);
       const failed = conditionOf(live, "Failed");
@@ -129,14 +137,20 @@ async function untilComplete(created: readonly CreatedJob[], attempt: Attempt): 
     }
     if (running.length === 0) return;
     left = running;
-    attempt.waitsFor(`${running.map(describe).join(", ")} is still running`);
+    attempt.waitsFor(unread?.message ?? `${running.map(describe).join(", ")} is still running`);
     await sleep(attempt.context.clock, delayMs, attempt.signal);
   }
 }
 
+function unlessPermanent(error: unknown): ActionError {
+  if (error instanceof ActionError && error.class === "ordinary") return error;
+  throw error;
+}
+
 /**
  * After a failure: what failed stays to be looked at, what still runs goes. When the time is out, or the StageSet is
- * deleted, all of it goes; a process that stops leaves everything to its successor.
+ * deleted, all of it goes; a process that stops leaves everything to its successor. A Job that goes is there until its pods
+ * are gone, so that another attempt waits for them.
  */
 async function letGo(
   created: readonly CreatedJob[],
@@ -152,7 +166,7 @@ async function letGo(
       const all = signal.aborted || outOfTime || attempt.signal.aborted;
       const live = all ? undefined : await readJob(job, cleaning);
       const ended = live !== undefined && (conditionOf(live, "Failed") ?? conditionOf(live, "Complete")) !== undefined;
-      if (all || !ended) await deleteJob(job, all ? "Foreground" : "Background", cleaning);
+      if (all || !ended) await deleteJob(job, cleaning);
     } catch (error) {
       // The cause of the failure is told; its Jobs remove themselves in time.
       if (!(error instanceof ActionError) && !cleaning.signal.aborted) throw why;
@@ -160,11 +174,10 @@ async function letGo(
   }
 }
 
-/** Deletes the Job unless another one has its name by now; one that is gone is fine. */
-export async function deleteJob(job: CreatedJob, propagation: Propagation, attempt: Attempt): Promise<void> {
+/** Deletes the Job, its pods first, unless another one has its name by now; one that is gone is fine. */
+async function deleteJob(job: CreatedJob, attempt: Attempt): Promise<void> {
   try {
-    const { client } = attempt.access;
-    await client.send(deleteRequest(jobs, { ...job, propagation }), { signal: attempt.signal });
+    await sendAgain(deleteRequest(jobs, { ...job, propagation: "Foreground" }), attempt);
   } catch (error) {
     if (!isKubeError(error, "NotFound", "Conflict")) throw refused(`Cannot delete ${describe(job)}`, error);
   }
@@ -175,11 +188,16 @@ async function readJob(
   attempt: Attempt,
 ): Promise<unknown> {
   try {
-    return await attempt.access.client.send(getRequest(jobs, { namespace, name }), { signal: attempt.signal });
+    return await sendAgain(getRequest(jobs, { namespace, name }), attempt);
   } catch (error) {
     if (isKubeError(error, "NotFound")) return undefined;
     throw refused(`Cannot read Job ${namespace}/${name}`, error);
   }
+}
+
+function sendAgain(request: KubeRequest, { access, context, signal }: Attempt): Promise<unknown> {
+  const { clock, random } = context;
+  return sendWithRetry(access.client, request, { signal, clock, random });
 }
 
 /** The condition of this type that is true. */

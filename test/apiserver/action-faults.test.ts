@@ -1,0 +1,94 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { podAnnotations } from "../../src/dev/kwok-config.ts";
+import { asText, at } from "../../src/lib/json.ts";
+import type { KubeObject } from "../../src/lib/kube-object.ts";
+import { eventually, testCluster } from "../support/cluster.ts";
+import { configMap, messageOf, untilReady } from "../support/controller.ts";
+import { startFaultProxy, type Fault, type FaultProxy } from "../support/fault-proxy.ts";
+import { startScene, type Scene } from "../support/scene.ts";
+
+const cluster = testCluster();
+const { admin } = cluster;
+const jobKind = { apiVersion: "batch/v1", kind: "Job" } as const;
+let proxy: FaultProxy;
+let scene: Scene;
+beforeAll(async () => {
+  proxy = await startFaultProxy(cluster);
+  scene = await startScene(cluster, { server: proxy.server });
+});
+afterAll(async () => {
+  await scene[Symbol.asyncDispose]();
+  await proxy[Symbol.asyncDispose]();
+});
+beforeEach(() => {
+  proxy.onCall = undefined;
+});
+
+const key = (name: string) => ({ namespace: scene.namespace, name });
+const release = async (name: string, action: Readonly<Record<string, unknown>>): Promise<void> => {
+  await scene.publish(name, { "a.yaml": configMap(name) });
+  const pre = [{ name: "work", ...action }];
+  await scene.release(name, [{ name: "only", sourceRef: { name }, actions: { pre } }], { retryInterval: "1h" });
+};
+const jobsNamed = async (name: string): Promise<readonly KubeObject[]> =>
+  (await admin.list({ ...jobKind, namespace: scene.namespace })).filter((job) => job.metadata.name.startsWith(name));
+
+function job(name: string, pod: Readonly<Record<string, string>>): string {
+  const annotations = Object.fromEntries(
+    Object.entries(podAnnotations).flatMap(([option, at]) => (pod[option] === undefined ? [] : [[at, pod[option]]])),
+  );
+  const containers = [{ name: "work", image: "work" }];
+  return JSON.stringify({
+    ...jobKind,
+    metadata: { name },
+    spec: {
+      backoffLimit: 0,
+      template: { metadata: { annotations }, spec: { restartPolicy: "Never", containers } },
+    },
+  });
+}
+
+const failure = (code: number): Fault => ({
+  kind: "answer",
+  status: code,
+  body: { kind: "Status", apiVersion: "v1", status: "Failure", message: "not now", code },
+});
+
+test("a Job is waited for while the API server cannot say how it is doing, and is neither deleted nor created anew", async () => {
+  const name = "unread";
+  await scene.publish(`${name}-jobs`, { "a.json": job(name, { completeAfter: "3s" }) });
+  // More in a row than one read is tried.
+  const faults: readonly Fault[] = [429, 500, 503].flatMap((code) => [failure(code), failure(code), failure(code)]);
+  const left: Fault[] = [...faults, { kind: "drop" }, { kind: "drop" }, { kind: "drop" }, { kind: "drop" }];
+  const seen: string[] = [];
+  proxy.onCall = ({ method, target }) => {
+    if (!target.includes("/jobs")) return undefined;
+    if (left.length > 0 || method !== "GET") seen.push(method);
+    return method === "GET" ? left.shift() : undefined;
+  };
+  await release(name, { job: { sourceRef: { name: `${name}-jobs` } } });
+  const stageSet = await untilReady(cluster, key(name), "True Succeeded", { timeoutMs: 60_000 });
+  expect(left, messageOf(stageSet)).toEqual([]);
+  await eventually(async () => (await jobsNamed(name)).length === 0);
+  // The only deletion is the one of a Job that is done with.
+  expect(seen.filter((method) => method !== "GET")).toEqual(["POST", "DELETE"]);
+});
+
+test("a Job that still runs when another one failed is there until its pods are gone", async () => {
+  const name = "sibling";
+  await scene.publish(`${name}-jobs`, {
+    "a.json": job(`${name}-endless`, { completeAfter: "1h" }),
+    "b.json": job(`${name}-fails`, { fail: "true" }),
+  });
+  const policies: (string | undefined)[] = [];
+  proxy.onCall = ({ method, target }, body) => {
+    if (method === "DELETE" && target.includes(`/jobs/${name}-endless`))
+      policies.push(asText(at(JSON.parse(body), "propagationPolicy")));
+    return undefined;
+  };
+  await release(name, { job: { sourceRef: { name: `${name}-jobs` } } });
+  await untilReady(cluster, key(name), "False StageFailed");
+  expect(policies).toEqual(["Foreground"]);
+  await eventually(async () => (await jobsNamed(`${name}-endless`)).length === 0);
+  expect(await jobsNamed(`${name}-fails`)).toHaveLength(1);
+});
