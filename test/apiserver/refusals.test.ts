@@ -64,7 +64,7 @@ describe.concurrent("writes the API server refuses", () => {
     await tenancy.account("deployer", rulesOn(["configmaps"], everyVerb));
     const ready = await untilReady(cluster, { namespace, name: "one" }, "True Succeeded", { timeoutMs: 65_000 });
     expect(ready.metadata.generation).toBe(refused.metadata.generation);
-    // An event of a record that comes before the answer to its write makes one pass more; every second would make sixty.
+    // An event of the source that comes after the first pass makes one more; one every second would make sixty.
     expect(await attempts(namespace), "one refused dry run, one accepted, one write").toBeLessThanOrEqual(4);
   });
 
