@@ -2,7 +2,7 @@ import { ActionError } from "../actions/action-error.ts";
 import type { ActionArtifact, ActionBuild, Attempt } from "../actions/context.ts";
 import { refused } from "../actions/target.ts";
 import { BuildError } from "../build/build-error.ts";
-import { buildStage } from "../build/build-stage.ts";
+import { buildStage, type Decryption } from "../build/build-stage.ts";
 import { DecryptionError } from "../build/decryption-error.ts";
 import { KeyProblem } from "../build/sops/key-text.ts";
 import { ComputeError } from "../compute/compute-error.ts";
@@ -10,9 +10,11 @@ import type { ActionCall } from "../domain/actions/action-run.ts";
 import type { Failure } from "../domain/failure.ts";
 import { credentialIdentity } from "../domain/pass/plan.ts";
 import { foreignSentence, pinOf, sourceTarget, type Pin } from "../domain/pins.ts";
+import { askedNothing } from "../kms/share-opener.ts";
 import { SourceError } from "../source/source-error.ts";
 import type { Engine } from "./engine.ts";
 import { localAccessOf } from "./facts/connection.ts";
+import { decryptionOf } from "./facts/decryption.ts";
 import { readDecryptionKeys, unusableKey } from "./facts/decryption-keys.ts";
 import { readSource } from "./facts/pins.ts";
 import { scopesOf } from "./facts/scopes.ts";
@@ -68,7 +70,7 @@ async function fetchAndBuild(
 ): Promise<ActionArtifact> {
   const { signal } = attempt;
   const { namespace } = pass.key;
-  const keys = await keysOf(engine, pass, call, attempt);
+  const decryption = await actionDecryption(engine, pass, call, attempt);
   try {
     await using artifact = await engine.artifacts.open(
       { url: pin.url, digest: pin.digest },
@@ -84,7 +86,7 @@ async function fetchAndBuild(
           applyHelmHookResources: true,
           defaultNamespace: namespace,
           labels: build.labels,
-          decryption: keys === undefined ? undefined : { keys },
+          decryption,
         },
         {
           compute: engine.compute,
@@ -116,8 +118,13 @@ async function fetchAndBuild(
   }
 }
 
-/** The keys of `spec.decryption`, read live as the StageSet's identity. */
-async function keysOf(engine: Engine, pass: Pick<Pass, "key" | "snapshot">, call: ActionCall, { signal }: Attempt) {
+/** The keys of `spec.decryption`, read live, and services, asked, as the StageSet's identity; with a count of its own. */
+async function actionDecryption(
+  engine: Engine,
+  pass: Pick<Pass, "key" | "snapshot">,
+  call: ActionCall,
+  { signal }: Attempt,
+): Promise<Decryption | undefined> {
   const { spec } = pass.snapshot;
   if (spec?.decryption === undefined) return undefined;
   const stage = spec.stages.find(({ name }) => name === call.stage);
@@ -127,6 +134,7 @@ async function keysOf(engine: Engine, pass: Pick<Pass, "key" | "snapshot">, call
     access: () => localAccessOf(engine, pass.key.namespace, as, signal),
     signal,
   });
-  if (read.kind === "keys") return read.keys.texts;
+  if (read.kind === "keys")
+    return decryptionOf(engine, { key: pass.key, kmsCalls: askedNothing() }, { spec, stage, keys: read.keys });
   throw new ActionError(read.cause, { class: read.kind === "denied" ? "permanent" : "ordinary" });
 }

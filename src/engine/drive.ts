@@ -13,6 +13,7 @@ import type { Effect, Outcome, Step, Write } from "../domain/pass/step.ts";
 import { readyCondition } from "../domain/status.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import { KubeError } from "../kube/error.ts";
+import { askedNothing } from "../kms/share-opener.ts";
 import type { Logger, Span } from "../lib/telemetry.ts";
 import { concludeAction } from "./effects/action.ts";
 import { runEffect } from "./effects/effect.ts";
@@ -80,7 +81,7 @@ export async function runPass(engine: Engine, request: PassRequest): Promise<Pas
       span: request.span,
       connections: new Map(),
       looked: new Map(),
-      kmsCalls: { count: 0 },
+      kmsCalls: askedNothing(),
       looksAhead: new Map(),
     };
     sayIgnoredAnnotations(pass.snapshot, pass.report);
@@ -109,7 +110,7 @@ function endAction(engine: Engine, { key, session }: { readonly key: StageSetKey
 async function drive(
   engine: Engine,
   pass: Pass,
-  { signal, breathe, away }: Pick<PassRequest, "signal" | "breathe" | "away">,
+  { signal, breathe, away, elsewhere }: Pick<PassRequest, "signal" | "breathe" | "away" | "elsewhere">,
 ): Promise<PassEnd> {
   let conflicts = 0;
   for (let steps = 0; steps < mostSteps; steps++) {
@@ -121,7 +122,9 @@ async function drive(
     const step = nextStep(stateOf(engine, pass, object));
     switch (step.kind) {
       case "need":
-        await readFacts(engine, pass, step.facts, signal);
+        await (asksServices(pass, step.facts)
+          ? elsewhere(() => readFacts(engine, pass, step.facts, signal), signal)
+          : readFacts(engine, pass, step.facts, signal));
         break;
       case "record": {
         const { write } = step;
@@ -187,6 +190,11 @@ function hasMoved(object: KubeObject, snapshot: Snapshot): boolean {
 function lookAhead(engine: Engine, pass: Pass): void {
   const { run } = pass.session.memory;
   if (run !== undefined && pass.causes.has("source")) renderAhead(engine, pass, run.pins);
+}
+
+/** Renders that decrypt may ask services that files name, which take their time. */
+function asksServices({ snapshot }: Pass, facts: readonly FactKey[]): boolean {
+  return snapshot.spec?.decryption !== undefined && facts.some(({ kind }) => kind === "render");
 }
 
 async function readFacts(engine: Engine, pass: Pass, keys: readonly FactKey[], signal: AbortSignal): Promise<void> {

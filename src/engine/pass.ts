@@ -1,6 +1,7 @@
 import type { Look } from "../apply/apply-wave.ts";
 import type { Cause, Fact, Results, Snapshot } from "../domain/pass/state.ts";
 import type { Access } from "../identity/access.ts";
+import type { AskedServices } from "../kms/share-opener.ts";
 import type { Logger, Span } from "../lib/telemetry.ts";
 import type { Awaited } from "./awaited.ts";
 import type { StageSetKey } from "./journal.ts";
@@ -32,9 +33,9 @@ export interface Pass {
   readonly connections: Map<string, Promise<Access>>;
   /** What was looked at to judge readiness, by stage. */
   readonly looked: Map<string, Looked>;
-  /** What the preflight found that can be written, by stage and object id. */
   /** Services that were asked to open what is encrypted. */
-  readonly kmsCalls: { count: number };
+  readonly kmsCalls: AskedServices;
+  /** What the preflight found that can be written, by stage and object id. */
   readonly looksAhead: Map<string, Map<string, LookAhead>>;
 }
 

@@ -2,6 +2,7 @@ import type { Snapshot } from "../domain/pass/state.ts";
 import { identityOf, type Pin } from "../domain/pins.ts";
 import { sleep } from "../lib/clock.ts";
 import { noSpan, silentLogger } from "../lib/telemetry.ts";
+import { askedNothing } from "../kms/share-opener.ts";
 import type { Engine } from "./engine.ts";
 import { readPins } from "./facts/pins.ts";
 import { readRender } from "./facts/render.ts";
@@ -56,7 +57,7 @@ function shadowOf(key: StageSetKey, snapshot: Snapshot): Pass {
     span: noSpan,
     connections: new Map(),
     looked: new Map(),
-    kmsCalls: { count: 0 },
+    kmsCalls: askedNothing(),
     looksAhead: new Map(),
   };
 }

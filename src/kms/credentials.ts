@@ -25,6 +25,8 @@ export interface CredentialSources {
   /** Entries of the key Secret, by name. */
   readonly entries: ReadonlyMap<string, string>;
   readonly identity: Federation | Ambient;
+  /** What is in the entries that are YAML, each parsed once; a problem is one for all keys. */
+  readonly parsed: Map<string, unknown>;
 }
 
 export function isFederation(identity: Federation | Ambient): identity is Federation {
@@ -43,13 +45,14 @@ export function vaultToken({ entries, identity }: CredentialSources, address: st
 }
 
 export async function awsCredentials(
-  { entries, identity }: CredentialSources,
+  sources: CredentialSources,
   context: AwsContext,
   region: string,
 ): Promise<AwsCredentials> {
-  const own = entries.get("sops.aws-kms");
-  if (own !== undefined) {
-    const text = (key: string): string | undefined => textIn("sops.aws-kms", own, key);
+  const { identity } = sources;
+  if (sources.entries.has("sops.aws-kms")) {
+    const own = mappingIn(sources, "sops.aws-kms");
+    const text = (key: string): string | undefined => asText(at(own, key));
     return awsKey(text("aws_access_key_id"), text("aws_secret_access_key"), text("aws_session_token"));
   }
   if (isFederation(identity)) {
@@ -93,10 +96,11 @@ export async function gcpToken({ entries, identity }: CredentialSources, context
   return await tokenOfServiceAccount(context, await identity.readFile(file));
 }
 
-export async function azureClient({ entries, identity }: CredentialSources, signal: AbortSignal): Promise<AzureClient> {
-  const own = entries.get("sops.azure-kv");
-  if (own !== undefined) {
-    const text = (key: string): string | undefined => textIn("sops.azure-kv", own, key);
+export async function azureClient(sources: CredentialSources, signal: AbortSignal): Promise<AzureClient> {
+  const { identity } = sources;
+  if (sources.entries.has("sops.azure-kv")) {
+    const own = mappingIn(sources, "sops.azure-kv");
+    const text = (key: string): string | undefined => asText(at(own, key));
     return azureOf(text("tenantId"), text("clientId"), "secret", text("clientSecret"));
   }
   if (isFederation(identity)) {
@@ -125,11 +129,18 @@ function azureOf(
   return { tenantId, clientId, secret: { kind, text } };
 }
 
-function textIn(entry: string, text: string, key: string): string | undefined {
+function mappingIn({ entries, parsed }: CredentialSources, entry: string): unknown {
+  if (!parsed.has(entry)) parsed.set(entry, parse(entry, entries.get(entry) ?? ""));
+  const found = parsed.get(entry);
+  if (found instanceof SopsProblem) throw found;
+  return found;
+}
+
+function parse(entry: string, text: string): unknown {
   try {
-    return asText(at(parseYaml(text, "kustomize")[0], key));
+    return parseYaml(text, "kustomize")[0];
   } catch (error) {
-    if (error instanceof YamlProblem) throw unusable(`entry "${entry}" is no YAML`);
+    if (error instanceof YamlProblem) return unusable(`entry "${entry}" is no YAML`);
     throw error;
   }
 }

@@ -1,6 +1,7 @@
-import { createSign } from "node:crypto";
+import { createPrivateKey, createSign, type KeyObject } from "node:crypto";
 import type { CloudKey } from "../build/sops/sops-metadata.ts";
 import { malformed, SopsProblem } from "../build/sops/sops-problem.ts";
+import { isCostly, mostModulusBits } from "../lib/costly-key.ts";
 import { asText, at } from "../lib/json.ts";
 import { answeredText, askService, type KmsTransport } from "./kms-request.ts";
 
@@ -55,11 +56,19 @@ export async function tokenOfServiceAccount({ transport, signal }: GcpContext, f
     { alg: "RS256", typ: "JWT" },
     { iss: email, scope, aud: tokenUrl, iat: now, exp: now + 600 },
   ].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"));
-  let signature: string;
+  let signingKey: KeyObject;
   try {
-    signature = createSign("RSA-SHA256").update(parts.join(".")).sign(privateKey, "base64url");
+    signingKey = createPrivateKey(privateKey);
   } catch {
     throw unusable("has no private key");
+  }
+  if (signingKey.asymmetricKeyType !== "rsa") throw unusable("has no private key of RSA");
+  if (isCostly(signingKey)) throw unusable(`has a private key of more than ${mostModulusBits} bits`);
+  let signature: string;
+  try {
+    signature = createSign("RSA-SHA256").update(parts.join(".")).sign(signingKey, "base64url");
+  } catch {
+    throw unusable("has a private key that cannot sign");
   }
   const grant = {
     grant_type: "urn:ietf:params:oauth:grant-type:jwt-bearer",

@@ -13,6 +13,8 @@ const mostBytes = 1024 * 1024;
 export interface KmsTransport {
   readonly fetch: GuardedFetch;
   readonly clock: Clock;
+  /** Hosts that did not answer in time: they are not asked again. */
+  readonly silent?: Set<string> | undefined;
 }
 
 export interface KmsRequest {
@@ -29,7 +31,14 @@ export interface KmsRequest {
  * @throws {SopsProblem} `KMS denied`, `KMS unavailable`; what a service says is not part of it
  * @throws the signal's reason, when aborted
  */
-export async function askService({ fetch, clock }: KmsTransport, o: KmsRequest, signal: AbortSignal): Promise<string> {
+export async function askService(
+  { fetch, clock, silent }: KmsTransport,
+  o: KmsRequest,
+  signal: AbortSignal,
+): Promise<string> {
+  const host = URL.parse(o.url)?.hostname ?? "";
+  if (silent?.has(host) === true)
+    throw new SopsProblem("KMS unavailable", `${o.service} is at a host that did not answer in time before`);
   using limit = deadline(clock, { timeoutMs, what: `asking ${o.service}`, parent: signal });
   try {
     const request = { method: "POST", body: o.body, headers: o.headers, acceptsRedirect: () => true } as const;
@@ -46,6 +55,9 @@ export async function askService({ fetch, clock }: KmsTransport, o: KmsRequest, 
     throw refusal(o.service, response.status, text);
   } catch (error) {
     if (signal.aborted || error instanceof SopsProblem) throw error;
+    const timedOut =
+      error instanceof DeadlineExceeded || (error instanceof OutboundError && error.reason === "TimedOut");
+    if (timedOut) silent?.add(host);
     if (error instanceof OutboundError) {
       const problem = error.reason === "Refused" ? "KMS denied" : "KMS unavailable";
       throw new SopsProblem(problem, `cannot ask ${o.service}: ${error.message}`, { cause: error });

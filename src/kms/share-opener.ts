@@ -15,38 +15,68 @@ import {
   type Federation,
 } from "./credentials.ts";
 import { openWithGcp } from "./gcp.ts";
+import { deadline, DeadlineExceeded } from "../lib/abort.ts";
 import type { KmsTransport } from "./kms-request.ts";
 import { openWithVault } from "./vault.ts";
 
 /** Services asked in one reconcile (spec 50 §3.1). */
 const mostCalls = 200;
+/** Longest that services may take for all that one render asks of them, ms: as long as a build (spec 20 §5). */
+const mostMs = 60_000;
+
+/** What was asked of services in a pass, or in an attempt of an action. */
+export interface AskedServices {
+  count: number;
+  /** Hosts that did not answer in time. */
+  readonly silent: Set<string>;
+}
+
+export function askedNothing(): AskedServices {
+  return { count: 0, silent: new Set() };
+}
+
+/** What services have taken of the time of one render, ms. */
+export interface SpentTime {
+  ms: number;
+}
 
 export interface ShareRequest {
   readonly documents: readonly WantedDocument[];
   readonly entries: ReadonlyMap<string, string>;
   /** Undefined: the controller's own credentials. */
   readonly federation: Federation | undefined;
-  /** Counts on from pass to stage to stage. */
-  readonly calls: { count: number };
+  /** Goes on from stage to stage. */
+  readonly calls: AskedServices;
+  /** Goes on from round to round of one render. */
+  readonly spent: SpentTime;
   readonly signal: AbortSignal;
 }
 
 /**
  * Has services open what they alone can: one share for each group that a document needs.
  *
- * @throws {DecryptionError} naming the first document that stays closed
+ * @throws {DecryptionError} naming the first document that stays closed; `KMS unavailable` after 60 s
  * @throws the signal's reason, when aborted
  */
 export type ShareOpener = (request: ShareRequest) => Promise<OpenedShares>;
 
 export function createShareOpener(o: { readonly transport: KmsTransport; readonly ambient: Ambient }): ShareOpener {
-  return async ({ documents, entries, federation, calls, signal }) => {
-    const sources: CredentialSources = { entries, identity: federation ?? o.ambient };
+  return async ({ documents, entries, federation, calls, spent, signal }) => {
+    const { clock } = o.transport;
+    const startedAt = clock.monotonic();
+    const timeoutMs = Math.max(0, mostMs - spent.ms);
+    using limit = deadline(clock, { timeoutMs, what: "opening with services", parent: signal });
+    const sources: CredentialSources = { entries, identity: federation ?? o.ambient, parsed: new Map() };
     const { AWS_ENDPOINT_URL_KMS, AWS_ENDPOINT_URL_STS } = o.ambient.environment;
     const endpoints = { kms: AWS_ENDPOINT_URL_KMS, sts: AWS_ENDPOINT_URL_STS };
-    const context: OpenContext = { transport: o.transport, endpoints, sources, calls, signal };
+    const transport = { ...o.transport, silent: calls.silent };
+    const context: OpenContext = { transport, endpoints, sources, calls, signal: limit.signal };
     const opened = new Map<string, Uint8Array>();
-    for (const document of documents) await openDocument(context, document, opened);
+    try {
+      for (const document of documents) await openDocument(context, document, opened);
+    } finally {
+      spent.ms += clock.monotonic() - startedAt;
+    }
     return opened;
   };
 }
@@ -55,7 +85,7 @@ interface OpenContext {
   readonly transport: KmsTransport;
   readonly endpoints: AwsEndpoints;
   readonly sources: CredentialSources;
-  readonly calls: { count: number };
+  readonly calls: AskedServices;
   readonly signal: AbortSignal;
 }
 
@@ -69,7 +99,7 @@ async function openDocument(
   for (const group of groups) {
     if (found === missing) return;
     const known = opened.has(group.name);
-    const share = known ? undefined : await openGroup(context, group, problems);
+    const share = known ? undefined : await inTime(context, path, () => openGroup(context, group, problems));
     if (share !== undefined) opened.set(group.name, share);
     if (known || share !== undefined) found++;
   }
@@ -87,12 +117,23 @@ async function openDocument(
   );
 }
 
+/** That the time of the render is out is told of the document; that the pass ends is not. */
+async function inTime<Result>({ signal }: OpenContext, path: string, ask: () => Promise<Result>): Promise<Result> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!signal.aborted || !(signal.reason instanceof DeadlineExceeded)) throw error;
+    throw new DecryptionError(path, "KMS unavailable", "services took longer than 60 s for all that was asked of them");
+  }
+}
+
 async function openGroup(
   context: OpenContext,
   { keys }: WantedGroup,
   problems: SopsProblem[],
 ): Promise<Uint8Array | undefined> {
   for (const key of keys) {
+    context.signal.throwIfAborted();
     try {
       if (++context.calls.count > mostCalls)
         throw new SopsProblem("malformed", `more than ${mostCalls} calls of services in one reconcile`);

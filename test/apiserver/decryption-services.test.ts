@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { asArray, asText, at } from "../../src/lib/json.ts";
-import { createServiceAccount, testCluster, allRules } from "../support/cluster.ts";
-import { messageOf, stageSetRef, untilReady } from "../support/controller.ts";
+import { allRules, createServiceAccount, eventually, testCluster } from "../support/cluster.ts";
+import { configMap, messageOf, readyOf, stageSetRef, untilReady } from "../support/controller.ts";
 import { startKmsServer, type KmsServer } from "../support/kms-server.ts";
 import { startScene, type Scene } from "../support/scene.ts";
 import { startSops, type SopsCommand } from "../support/sops.ts";
@@ -186,6 +186,65 @@ describe("keys that are with services", () => {
     const calls = kms.calls.slice(since).filter(({ of }) => of === keyC || of === "second");
     const callers = new Set(calls.map(({ caller }) => caller));
     expect(callers).toEqual(new Set(["AKIATENANTTENANT0000", "tenant-token"]));
+  });
+
+  test("a credential that is larger than any is refused, naming its entry alone", async () => {
+    await admin.create({
+      ...secretKind,
+      metadata: { name: "huge", namespace: scene.namespace },
+      stringData: { "sops.aws-kms": `aws_access_key_id: AKIATENANTTENANT0000\nnote: ${"hunter2 ".repeat(2_100)}` },
+    });
+    await published("by-huge", ["--kms", keyC], asAuthor());
+    await release("by-huge", "deployer", "huge");
+    const failed = await untilReady(cluster, { namespace: scene.namespace, name: "by-huge" }, "False StageFailed");
+    const described = `Secret "${scene.namespace}/huge"`;
+    expect(messageOf(failed)).toContain(`entry "sops.aws-kms" of ${described} is larger than 16 KiB`);
+    expect(JSON.stringify(at(failed, "status"))).not.toContain("hunter2");
+  });
+
+  test("the artifact of an action is opened by services as well", async () => {
+    await published("of-action", ["--kms", keyA], asAuthor());
+    await scene.publish("acts", { "a.yaml": configMap("acts") });
+    await account("actor", roleA);
+    const since = kms.calls.length;
+    const pre = [{ name: "bring", apply: { sourceRef: { name: "of-action" } } }];
+    await scene.release("acts", [{ name: "only", sourceRef: { name: "acts" }, actions: { pre } }], {
+      serviceAccountName: "actor",
+      decryption: { provider: "sops" },
+    });
+    await untilReady(cluster, { namespace: scene.namespace, name: "acts" });
+    expect(await valueOf("of-action")).toBe("opened");
+    const calls = kms.calls.slice(since);
+    expect(calls.filter(({ service, of, status }) => service === "kms" && of === keyA && status === 200)).not.toEqual(
+      [],
+    );
+    expect(calls.filter(({ caller }) => caller === ambient.id)).toEqual([]);
+  });
+
+  test("a service that never answers keeps no worker", async () => {
+    await using slow = await startKmsServer();
+    slow.admit("author-token");
+    await using other = await startScene(cluster, { config: { concurrency: 1 } });
+    const key = ["--hc-vault-transit", `${slow.url}/v1/transit/keys/first`];
+    const secret = await sops.encrypt("secret.yaml", manifest("stuck"), key, { VAULT_TOKEN: "author-token" });
+    slow.fail("never");
+    await admin.create({
+      ...secretKind,
+      metadata: { name: "static", namespace: other.namespace },
+      stringData: { "sops.vault-token": "author-token" },
+    });
+    await other.publish("stuck", { "secret.yaml": secret });
+    await other.publish("free", { "a.yaml": configMap("free") });
+    const stuck = { namespace: other.namespace, name: "stuck" };
+    await other.release("stuck", [{ name: "only", sourceRef: { name: "stuck" } }], {
+      decryption: { provider: "sops", secretRef: { name: "static" } },
+    });
+    await eventually(() => slow.calls.some(({ status }) => status === 0));
+    await other.release("free", [{ name: "only", sourceRef: { name: "free" } }]);
+    await untilReady(cluster, { namespace: other.namespace, name: "free" });
+    // It has not been told yet that the service did not answer.
+    expect(readyOf(await admin.get(stageSetRef(stuck.namespace, stuck.name)))).not.toContain("StageFailed");
+    await admin.delete(stageSetRef(stuck.namespace, stuck.name));
   });
 
   test("[50.27] a file with a foreign vault_address while VAULT_TOKEN is set: no request to that address", async () => {

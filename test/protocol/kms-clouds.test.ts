@@ -1,10 +1,12 @@
 import { createVerify, generateKeyPairSync } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import type { CloudKey } from "../../src/build/sops/sops-metadata.ts";
-import type { Federation } from "../../src/kms/credentials.ts";
-import { createShareOpener } from "../../src/kms/share-opener.ts";
+import { azureClient, type Federation } from "../../src/kms/credentials.ts";
+import { askedNothing, createShareOpener } from "../../src/kms/share-opener.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { GuardedFetch } from "../../src/outbound/guard.ts";
+import { costlyKey } from "../support/costly-key.ts";
+import { createFastClock } from "../support/fast-clock.ts";
 
 /** The hosts of clouds cannot be had here: what is sent to them is looked at, and answered by the script. */
 interface Sent {
@@ -65,7 +67,8 @@ async function open(
       documents: [{ path: "a.yaml", missing: 1, groups: [{ name: "g", keys }] }],
       entries: new Map(Object.entries(o.entries ?? {})),
       federation: o.federation,
-      calls: { count: 0 },
+      calls: askedNothing(),
+      spent: { ms: 0 },
       signal: new AbortController().signal,
     });
     return { opened: Buffer.from(shares.get("g") ?? []).toString("hex"), sent };
@@ -200,5 +203,85 @@ describe("what clouds are asked", () => {
     const { opened, sent } = await open(vault, { entries: { "sops.vault-token": "t" }, status: 403, copies: 250 });
     expect(opened).toBe("malformed");
     expect(sent).toHaveLength(200);
+  });
+});
+
+describe("services that cost more than they should", () => {
+  /** Nobody answers, and each question takes 35 s. */
+  function tarpits(): {
+    readonly asked: readonly string[];
+    readonly openFrom: (...hosts: string[]) => Promise<unknown>;
+  } {
+    const clock = createFastClock({ rate: 1e-6, aheadMs: 0 });
+    const asked: string[] = [];
+    const fetch: GuardedFetch = (url, { signal }) =>
+      new Promise((_, reject) => {
+        asked.push(new URL(url).hostname);
+        signal.addEventListener("abort", () => reject(signal.reason as Error));
+        clock.jump(35_000);
+      });
+    const opener = createShareOpener({
+      transport: { fetch, clock },
+      ambient: { environment: {}, readFile: () => Promise.reject(new Error("no file")) },
+    });
+    const [calls, spent] = [askedNothing(), { ms: 0 }];
+    const openFrom = (...hosts: string[]): Promise<unknown> => {
+      const keys = hosts.map((host) => {
+        const address = `https://${host}`;
+        return { kind: "vault", address, enginePath: "transit", keyName: "k", encrypted: "x" } as const;
+      });
+      return opener({
+        documents: [{ path: "a.yaml", missing: 1, groups: [{ name: "g", keys }] }],
+        entries: new Map([["sops.vault-token", "tenant-token"]]),
+        federation: undefined,
+        calls,
+        spent,
+        signal: new AbortController().signal,
+      }).catch((error: unknown) => error);
+    };
+    return { asked, openFrom };
+  }
+
+  test("a host that did not answer in time is not asked again in the pass, whatever its port", async () => {
+    const { asked, openFrom } = tarpits();
+    expect(await openFrom("slow.example", "slow.example:8200", "slow.example")).toMatchObject({
+      path: "a.yaml",
+      class: "KMS unavailable",
+    });
+    expect(asked).toEqual(["slow.example"]);
+  });
+
+  test("60 s are all that services have for a render, in all its rounds", async () => {
+    const { asked, openFrom } = tarpits();
+    const failed = await openFrom("a.example", "b.example", "c.example", "d.example");
+    expect(failed).toMatchObject({ path: "a.yaml", class: "KMS unavailable" });
+    expect(String(failed)).toContain("60 s");
+    expect(String(failed)).not.toContain("tenant-token");
+    expect(asked).toEqual(["a.example", "b.example"]);
+    expect(String(await openFrom("e.example", "f.example"))).toContain("60 s");
+    expect(asked).toEqual(["a.example", "b.example", "e.example"]);
+  });
+
+  test.each([
+    ["a modulus of 8,200 bits", { modulusBytes: 1_026, factorBytes: 513 }],
+    ["a small modulus with huge factors", { modulusBytes: 256, factorBytes: 2_000 }],
+  ])("GCP KMS with %s signs nothing", async (_, sizes) => {
+    const private_key = costlyKey(sizes);
+    const file = JSON.stringify({ client_email: "a@p.example", private_key });
+    expect(await open(gcpKey, { entries: { "sops.gcp-kms": file } })).toEqual({ opened: "no usable key", sent: [] });
+  });
+
+  test("a credential is parsed once for all keys, a broken one too", async () => {
+    const { signal } = new AbortController();
+    for (const text of ["tenantId: t\nclientId: c\nclientSecret: s\n", "a: [", "a: *b"]) {
+      const parsed = new Map<string, unknown>();
+      const identity = { environment: {}, readFile: () => Promise.reject(new Error("no file")) };
+      const sources = { entries: new Map([["sops.azure-kv", text]]), identity, parsed };
+      const ask = (): Promise<unknown> => azureClient(sources, signal).catch((error: unknown) => String(error));
+      const first = await ask();
+      const kept = parsed.get("sops.azure-kv");
+      expect(await ask()).toEqual(first);
+      expect(parsed.get("sops.azure-kv")).toBe(kept);
+    }
   });
 });

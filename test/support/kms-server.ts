@@ -27,8 +27,8 @@ export interface KmsServer extends AsyncDisposable {
   ): void;
   /** Vault: this token may use its transit engine. */
   admit(token: string): void;
-  /** Answers every call with this status from now on; undefined: as usual. */
-  fail(status: number | undefined): void;
+  /** Answers every call with this status from now on, or `never` at all (its status is 0 then); undefined: as usual. */
+  fail(status: number | "never" | undefined): void;
 }
 
 /** STS and KMS of AWS, as their SDKs ask them (signatures are checked), and the transit engine of Vault. */
@@ -39,7 +39,7 @@ export async function startKmsServer(): Promise<KmsServer> {
   const roles = new Map<string, Parameters<KmsServer["role"]>[1]>();
   const tokens = new Set<string>();
   const blobs = new Map<string, { readonly key: string; readonly plaintext: string }>();
-  let failing: number | undefined;
+  let failing: number | "never" | undefined;
 
   interface Answer {
     readonly status: number;
@@ -111,6 +111,10 @@ export async function startKmsServer(): Promise<KmsServer> {
       const caller = service === "vault" ? String(request.headers["x-vault-token"]) : callerOf(request);
       const action =
         service === "vault" ? path : String(request.headers["x-amz-target"] ?? new URLSearchParams(body).get("Action"));
+      if (failing === "never") {
+        calls.push({ service, action, caller, of: targetOf(service, path, body), status: 0 });
+        return;
+      }
       const answering =
         failing !== undefined
           ? Promise.resolve({ status: failing, body: "{}" })

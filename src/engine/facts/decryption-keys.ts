@@ -24,6 +24,8 @@ export type ReadKeys =
 
 /** Entries of static credentials (spec 50 §3.2). */
 const credentialEntries = ["sops.vault-token", "sops.aws-kms", "sops.azure-kv", "sops.gcp-kms"];
+/** Of one credential, bytes: they are read on the way of every pass. */
+const mostCredentialBytes = 16 * 1024;
 
 /** Reads the Secret of `spec.decryption`, live. Without one there are no keys, and services may still have some. */
 export async function readDecryptionKeys(
@@ -65,8 +67,10 @@ function keysOf(entries: readonly (readonly [string, unknown])[]): DecryptionKey
     if (text.trim() === "") continue;
     if (entry.endsWith(".agekey")) age.push(...ageIdentities({ entry, text }));
     else if (entry.endsWith(".asc")) pgp.push({ entry, text });
-    else if (credentialEntries.includes(entry)) credentials.set(entry, text.trim());
-    else continue;
+    else if (credentialEntries.includes(entry)) {
+      if (Buffer.byteLength(text) > mostCredentialBytes) throw new KeyProblem(entry, "is larger than 16 KiB");
+      credentials.set(entry, text.trim());
+    } else continue;
     hash.update(`${entry.length}:${entry}${text.length}:${text}`);
   }
   return { texts: { age, pgp }, credentials, digest: hash.digest("hex") };

@@ -13,12 +13,12 @@ import { federationOf } from "./federation.ts";
 /** What a stage is decrypted with: its keys, and services asked as the StageSet's identity or as the controller. */
 export function decryptionOf(
   engine: Engine,
-  pass: Pass,
+  pass: Pick<Pass, "key" | "kmsCalls">,
   {
     spec,
     stage,
     keys,
-  }: { readonly spec: StageSetSpec; readonly stage: Stage; readonly keys: DecryptionKeys | undefined },
+  }: { readonly spec: StageSetSpec; readonly stage: Stage | undefined; readonly keys: DecryptionKeys | undefined },
 ): Decryption | undefined {
   if (keys === undefined) return undefined;
   const as = credentialIdentity(spec, stage, engine.options);
@@ -26,8 +26,9 @@ export function decryptionOf(
   const federated = engine.kms.perObject && as.kind === "serviceAccount";
   const federation = federated ? federationOf(engine, { namespace, name: as.name }) : undefined;
   const { kmsCalls: calls } = pass;
+  const spent = { ms: 0 };
   const open: Decryption["open"] = (documents, signal) =>
-    engine.kms.open({ documents, entries: keys.credentials, federation, calls, signal });
+    engine.kms.open({ documents, entries: keys.credentials, federation, calls, spent, signal });
   return { keys: keys.texts, open };
 }
 

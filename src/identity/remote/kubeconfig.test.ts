@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { asObject, at } from "../../lib/json.ts";
 import { issuePair } from "../../certificates/issue.ts";
+import { costlyKey } from "../../../test/support/costly-key.ts";
 import { readKubeConfig } from "./kubeconfig.ts";
 import { parseTenantYaml } from "./yaml-job.ts";
 
@@ -140,6 +141,29 @@ describe("what is refused, naming the field", () => {
       "the key of another certificate",
       config({ server }, { "client-certificate-data": base64(pair.certPem), "client-key-data": base64(other.keyPem) }),
       "users[].user.client-key-data is not",
+    ],
+    ...["client-certificate-data", "client-key-data"].map((field): [string, unknown, string] => [
+      `64 KiB of ${field}`,
+      config(
+        { server },
+        {
+          "client-certificate-data": base64(pair.certPem),
+          "client-key-data": base64(pair.keyPem),
+          [field]: base64(`${pair.certPem}${"#".repeat(65 * 1024)}`),
+        },
+      ),
+      `users[].user.${field} is larger than 64 KiB`,
+    ]),
+    [
+      "a key of more bits than can be signed with",
+      config(
+        { server },
+        {
+          "client-certificate-data": base64(pair.certPem),
+          "client-key-data": base64(costlyKey({ modulusBytes: 1_026, factorBytes: 513 })),
+        },
+      ),
+      "users[].user.client-key-data has a key of more than 8192 bits: give",
     ],
   ])("%s", (_, value, problem) => {
     expect(() => read(value)).toThrow(problem);

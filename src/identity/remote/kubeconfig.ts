@@ -1,5 +1,6 @@
-import { createPrivateKey, X509Certificate } from "node:crypto";
+import { createPrivateKey, X509Certificate, type KeyObject } from "node:crypto";
 import type { ClientCertificate, Impersonation } from "../../kube/credential.ts";
+import { isCostly, mostModulusBits } from "../../lib/costly-key.ts";
 import { asArray, asObject, asText, at } from "../../lib/json.ts";
 import { checkedUrl, isHostName, isPrintable, type RemoteCluster } from "./remote-cluster.ts";
 
@@ -117,15 +118,33 @@ function certificateOf(user: Entry, failAt: FailAt): ClientCertificate | undefin
   if (cert === undefined)
     throw failAt("client-certificate-data")("is missing, but client-key-data is there: give both");
   if (key === undefined) throw failAt("client-key-data")("is missing, but client-certificate-data is there: give both");
+  for (const [field, data] of Object.entries({ "client-certificate-data": cert, "client-key-data": key }))
+    if (data.length > mostCredentialChars)
+      throw failAt(field)("is larger than 64 KiB of PEM: give the certificate with its chain, or the key, alone");
   const certPem = certificates(cert, failAt("client-certificate-data"));
   const keyPem = decoded(key, failAt("client-key-data"));
+  const notItsKey = failAt("client-key-data")(
+    "is not the unencrypted PEM key of client-certificate-data: give that key",
+  );
+  let certificate: X509Certificate;
+  let privateKey: KeyObject;
+  let costly: string | undefined;
   try {
-    if (!new X509Certificate(certPem).checkPrivateKey(createPrivateKey(keyPem))) throw new Error("another key");
+    certificate = new X509Certificate(certPem);
+    privateKey = createPrivateKey(keyPem);
+    if (isCostly(privateKey)) costly = "client-key-data";
+    else if (isCostly(certificate.publicKey)) costly = "client-certificate-data";
   } catch {
-    throw failAt("client-key-data")("is not the unencrypted PEM key of client-certificate-data: give that key");
+    throw notItsKey;
   }
+  if (costly !== undefined)
+    throw failAt(costly)(`has a key of more than ${mostModulusBits} bits: give one of 2048 to 4096 bits, or of ECDSA`);
+  if (!certificate.checkPrivateKey(privateKey)) throw notItsKey;
   return { certPem, keyPem };
 }
+
+/** 64 KiB of PEM, in base64. */
+const mostCredentialChars = Math.ceil((64 * 1024) / 3) * 4;
 
 function actsAsOf(user: Entry, failAt: FailAt): Impersonation | undefined {
   const as = header(user, "as", failAt);
