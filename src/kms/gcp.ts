@@ -1,7 +1,7 @@
 import { createPrivateKey, createSign, type KeyObject } from "node:crypto";
 import type { CloudKey } from "../build/sops/sops-metadata.ts";
 import { malformed, SopsProblem } from "../build/sops/sops-problem.ts";
-import { isCostly, mostModulusBits } from "../lib/costly-key.ts";
+import { isCostly, mostModulusBits } from "../outbound/costly-key.ts";
 import { asText, at } from "../lib/json.ts";
 import { answeredText, askService, type KmsTransport } from "./kms-request.ts";
 

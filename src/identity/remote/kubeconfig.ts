@@ -1,6 +1,6 @@
 import { createPrivateKey, X509Certificate, type KeyObject } from "node:crypto";
 import type { ClientCertificate, Impersonation } from "../../kube/credential.ts";
-import { isCostly, mostModulusBits } from "../../lib/costly-key.ts";
+import { isCostly, mostModulusBits } from "../../outbound/costly-key.ts";
 import { asArray, asObject, asText, at } from "../../lib/json.ts";
 import { checkedUrl, isHostName, isPrintable, type RemoteCluster } from "./remote-cluster.ts";
 
