@@ -6,9 +6,9 @@ import { stageTokenOf, tokenOf } from "../ignored-annotations.ts";
 import { failure, stageFailure, type Failure } from "../failure.ts";
 import { isBuilt } from "../holds/not-built.ts";
 import { stageEntry, withStage } from "../status.ts";
-import type { PassState } from "./state.ts";
+import type { Memory, PassState } from "./state.ts";
 import type { RecordKey, Step } from "./step.ts";
-import { earlierStages, runMemory, type StageTurn } from "./turn.ts";
+import { earlierStages, runMemory, withoutKey, type StageTurn } from "./turn.ts";
 
 const operations = { pre: "pre-action", post: "post-action" } as const;
 type GatedList = keyof typeof operations;
@@ -71,7 +71,16 @@ export function actionStep(turn: StageTurn, list: GatedList, fail: (why: Failure
       action: { call, outcome: undefined },
       // What a pre action changes may be what the stage is rendered from: it is read after it (spec 20 step 19).
       run: progress === undefined || list === "post" ? progress : { ...progress, begun: false },
+      ...(list === "post" ? withoutVerifyClock(state, goal.stage) : {}),
     },
+  };
+}
+
+/** The stage was ready: should it not be any more after the action, it has all of its time again (spec 20 §9.5). */
+function withoutVerifyClock({ memory }: PassState, stage: string): Pick<Memory, "verifyStarted" | "standstills"> {
+  return {
+    verifyStarted: withoutKey(memory.verifyStarted, stage),
+    standstills: withoutKey(memory.standstills, stage),
   };
 }
 

@@ -1,13 +1,13 @@
 import { isRunOf, type ActionCall, type ActionRun } from "../actions/action-run.ts";
 import { nextAction } from "../actions/ledger.ts";
 import type { Failure } from "../failure.ts";
-import type { ArtifactIdentity } from "../pins.ts";
-import { stageEntry } from "../status.ts";
+import { withoutSoak } from "../promotion/soak.ts";
+import { readyCondition, stageEntry } from "../status.ts";
 import { actionTokens } from "./action-step.ts";
 import { endFailed } from "./finish.ts";
 import type { FailingMemory, PassState } from "./state.ts";
 import type { PassEvent, Step, Wake } from "./step.ts";
-import type { StageTurn } from "./turn.ts";
+import { record, type StageTurn } from "./turn.ts";
 
 /**
  * Ends a stage that failed after its apply began (spec 20 step 24): its onFailure actions run first, each once per failure
@@ -22,7 +22,19 @@ export function failStage(turn: StageTurn, why: Failure, wakes: readonly Wake[] 
     notes: [],
   };
   const acts = goal.content === "pin" && (stage.actions?.onFailure ?? []).length > 0;
-  return (acts ? nextOf(state, failing) : undefined) ?? endFailed(state, why, wakes);
+  const next = acts ? nextOf(state, failing) : undefined;
+  if (next === undefined) return endFailed(state, why, wakes);
+  return claimsReady(turn) ? stopClaiming(turn, failing) : next;
+}
+
+/** The stage, or the StageSet, is said to be Ready, which it is not while its failure is dealt with (E4). */
+function claimsReady({ state, entry }: StageTurn): boolean {
+  return entry?.phase === "Ready" || readyCondition(state.stored.status)?.status === "True";
+}
+
+function stopClaiming(turn: StageTurn, failing: FailingMemory): Step {
+  const promotionState = withoutSoak(turn.entry?.promotionState, turn.state.now);
+  return record(turn, { phase: "Verifying", promotionState }, { failing });
 }
 
 /** Goes on with a failure whose onFailure actions are under way; undefined when there is none. */
@@ -58,12 +70,10 @@ function nextOf(state: PassState, failing: FailingMemory): Step | undefined {
 }
 
 /** Best effort: a failure is told, and the rest of the list still runs. */
-function noteOf(
-  { stage, identity }: { readonly stage: string; readonly identity: ArtifactIdentity },
-  run: ActionRun | undefined,
-): readonly PassEvent[] {
+function noteOf({ stage, identity, tried }: FailingMemory, run: ActionRun | undefined): readonly PassEvent[] {
   if (run?.outcome?.kind !== "failed" || run.call.list !== "onFailure" || !isRunOf(run, run.call)) return [];
   const { name } = run.call.action;
+  if (!tried.includes(name)) return [];
   return [
     {
       type: "Warning",
