@@ -3,6 +3,7 @@ import { createManualClock } from "../lib/clock.ts";
 import { errorOfAnswer, KubeError } from "./error.ts";
 import { createLimiter } from "./limiter.ts";
 import { createLineParser } from "./line-parser.ts";
+import { createPieces } from "./read-body.ts";
 import { applyRequest, createRequest, deleteRequest, getRequest, listRequest, type ApiResource } from "./request.ts";
 import { retryDelayMs } from "./retry.ts";
 
@@ -118,4 +119,19 @@ test("a waiter that gives up leaves the queue", async () => {
   held[Symbol.dispose]();
   expect(limiter.waiting).toBe(0);
   expect(limiter.inFlight).toBe(0);
+});
+
+test("pieces are put together in order, however many there are", () => {
+  const pieces = createPieces();
+  const letters = Array.from({ length: 5000 }, (_, index) => String.fromCharCode(97 + (index % 26)));
+  for (const letter of letters) pieces.add(new TextEncoder().encode(letter));
+  expect(pieces.bytes).toBe(5000);
+  expect(pieces.take()).toBe(letters.join(""));
+  expect(pieces.bytes).toBe(0);
+});
+
+test("a line over the bound is refused before its end, saying the bound", () => {
+  const parser = createLineParser(1024 * 1024);
+  parser.push(new Uint8Array(1024 * 1024).fill(0x20));
+  expect(() => parser.push(Uint8Array.of(0x20))).toThrow("a line is larger than 1 MiB");
 });

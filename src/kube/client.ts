@@ -8,6 +8,7 @@ import type { ClusterEndpoint } from "./endpoint.ts";
 import { asObject } from "../lib/json.ts";
 import { errorOfAnswer, KubeError } from "./error.ts";
 import { createLineParser } from "./line-parser.ts";
+import { readBody } from "./read-body.ts";
 import type { KubeRequest } from "./request.ts";
 import type { OpenAnswer } from "./stream-sessions.ts";
 import { createTransports, type Transport, type Transports } from "./transport.ts";
@@ -60,6 +61,10 @@ export interface KubeClient {
 }
 
 const defaultTimeoutMs = 30_000;
+const defaultMaxAnswerBytes = 512 * 1024 * 1024;
+/** Of a refusal: more than any reason takes. What a server goes on sending must neither be held nor waited for. */
+const maxRefusalBytes = 64 * 1024;
+const refusalMs = 10_000;
 
 export interface KubeClientOptions {
   readonly endpoint: ClusterEndpoint;
@@ -126,11 +131,12 @@ async function send(context: Context, request: KubeRequest, options: SendOptions
     ...(options.signal === undefined ? {} : { parent: options.signal }),
   });
   const wait: Wait = { signal: limit.signal, caller: options.signal };
-  const response = await openSoon(context, request, { wait, abort: (reason) => limit.abort(reason) });
+  const abort = (reason: Error): void => limit.abort(reason);
+  const response = await openSoon(context, request, { wait, abort });
   options.onAnswer?.(answerOf(response));
-  const text = await readText(context, request, { response, wait });
   // Redirects are not followed: what was sent is for this server alone, the token above all (spec 50 §5).
-  if (response.statusCode >= 300) throw refused(context, request, response, text);
+  if (response.statusCode >= 300) throw await readRefusal(context, request, { response, wait, abort });
+  const text = await readAnswer(context, request, { response, wait });
   if (text === "") return undefined;
   return parseBody(request, response, text);
 }
@@ -175,12 +181,11 @@ async function waitForPlace(
 async function* stream(context: Context, request: KubeRequest, options: StreamOptions): AsyncGenerator {
   using linked = linkSignals(options.signal);
   const wait: Wait = { signal: linked.signal, caller: options.signal };
-  const response = await openStream(context, request, { wait, abort: (reason) => linked.abort(reason) });
-  if (response.statusCode >= 300) {
-    throw refused(context, request, response, await readText(context, request, { response, wait }));
-  }
+  const abort = (reason: Error): void => linked.abort(reason);
+  const response = await openStream(context, request, { wait, abort });
+  if (response.statusCode >= 300) throw await readRefusal(context, request, { response, wait, abort });
   options.onOpen?.();
-  const parser = createLineParser();
+  const parser = createLineParser(context.endpoint.maxAnswerBytes);
   try {
     for await (const chunk of response.body) {
       if (chunk instanceof Uint8Array) yield* parser.push(chunk);
@@ -254,7 +259,7 @@ async function dispatch(
   try {
     const sent = {
       origin: context.base.origin,
-      path: pathOf(context.base, request),
+      path: pathOf(context, request),
       headers: {
         accept: request.accept ?? "application/json",
         "user-agent": context.userAgent ?? "stageset-controller",
@@ -295,19 +300,51 @@ function refuseLate(refuse: () => Error | undefined): Dispatcher.DispatcherCompo
     });
 }
 
-function pathOf(base: URL, request: KubeRequest): string {
+function pathOf({ base, endpoint }: Context, request: KubeRequest): string {
   const prefix = base.pathname.replace(/\/+$/, "");
-  const query = request.query === undefined ? "" : `?${new URLSearchParams(request.query).toString()}`;
+  const search = new URLSearchParams(request.query);
+  // Whoever asks for pages follows them, however many objects each has.
+  const { maxPageItems = Infinity } = endpoint;
+  if (Number(search.get("limit") ?? 0) > maxPageItems) search.set("limit", String(maxPageItems));
+  const query = search.size === 0 ? "" : `?${search.toString()}`;
   return `${prefix}${request.path}${query}`;
 }
 
-async function readText(
+async function readAnswer(
   context: Context,
   request: KubeRequest,
   { response, wait }: { readonly response: OpenAnswer; readonly wait: Wait },
 ): Promise<string> {
+  const maxBytes = context.endpoint.maxAnswerBytes ?? defaultMaxAnswerBytes;
+  const read = await readUpTo(maxBytes, context, request, { response, wait });
+  if (read.isWhole) return read.text;
+  throw new KubeError({
+    reason: "TooLarge",
+    message: `Cannot ${describe(request)}: the answer of "${context.base.host}" is larger than ${Math.floor(maxBytes / 1024 / 1024)} MiB`,
+    afterSend: true,
+  });
+}
+
+/** The error of a refused request. `abort` ends the request. */
+async function readRefusal(
+  context: Context,
+  request: KubeRequest,
+  o: { readonly response: OpenAnswer; readonly wait: Wait; readonly abort: (reason: Error) => void },
+): Promise<Error> {
+  using held = new DisposableStack();
+  held.use(context.clock.timer(refusalMs, () => o.abort(new DeadlineExceeded(describe(request), refusalMs))));
+  const { text } = await readUpTo(maxRefusalBytes, context, request, o);
+  return refused(context, request, o.response, text);
+}
+
+async function readUpTo(
+  maxBytes: number,
+  context: Context,
+  request: KubeRequest,
+  { response, wait }: { readonly response: OpenAnswer; readonly wait: Wait },
+): Promise<Awaited<ReturnType<typeof readBody>>> {
   try {
-    return await response.body.text();
+    return await readBody(response.body, maxBytes);
   } catch (error) {
     throw translate(context, request, { error, wait });
   }

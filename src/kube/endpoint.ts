@@ -30,8 +30,10 @@ export interface ClusterEndpoint {
   readonly isolation?: string;
   /** Resolves host names, the proxy's included, for each connection; default: the machine's resolver. */
   readonly lookup?: LookupFunction;
-  /** The largest answer that is read, bytes; default 512 MiB. */
+  /** The largest answer that is read, and the largest line of a watch, bytes; default 512 MiB and 64 MiB. */
   readonly maxAnswerBytes?: number;
+  /** Lists that ask for pages get none with more objects; default: what they ask for. */
+  readonly maxPageItems?: number;
 }
 
 /** The key of the cluster the process belongs to, or that its kubeconfig names. */

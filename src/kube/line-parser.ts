@@ -1,22 +1,22 @@
 import { KubeError } from "./error.ts";
+import { createPieces } from "./read-body.ts";
 
-/** The largest value a stream may carry; an object in etcd is far smaller. */
-const maxLineBytes = 64 * 1024 * 1024;
+/** The largest value a stream may carry unless told otherwise; an object in etcd is far smaller. */
+const defaultMaxLineBytes = 64 * 1024 * 1024;
 
 /** Cuts a byte stream into lines of JSON, across chunk borders. */
 export interface LineParser {
-  /** @throws {KubeError} `Other`, when a line is no JSON or too long */
+  /** @throws {KubeError} `Other`, when a line is no JSON; `TooLarge`, when it is too long */
   push(chunk: Uint8Array): readonly unknown[];
   /** Bytes of a line that has not ended. */
   readonly pending: number;
 }
 
-export function createLineParser(): LineParser {
-  let parts: Uint8Array[] = [];
-  let pending = 0;
+export function createLineParser(maxLineBytes = defaultMaxLineBytes): LineParser {
+  const pieces = createPieces();
   return {
     get pending() {
-      return pending;
+      return pieces.bytes;
     },
     push(chunk) {
       const values: unknown[] = [];
@@ -24,22 +24,21 @@ export function createLineParser(): LineParser {
       for (;;) {
         const end = chunk.indexOf(0x0a, start);
         const piece = chunk.subarray(start, end < 0 ? undefined : end);
-        if (piece.length > 0) parts.push(piece);
-        pending += piece.length;
-        if (pending > maxLineBytes)
-          throw new KubeError({ reason: "Other", message: "Cannot read the stream: a line is too long" });
+        pieces.add(piece);
+        if (pieces.bytes > maxLineBytes)
+          throw new KubeError({
+            reason: "TooLarge",
+            message: `Cannot read the stream: a line is larger than ${Math.floor(maxLineBytes / 1024 / 1024)} MiB`,
+          });
         if (end < 0) return values;
-        if (pending > 0) values.push(parseLine(parts));
-        parts = [];
-        pending = 0;
+        if (pieces.bytes > 0) values.push(parseLine(pieces.take()));
         start = end + 1;
       }
     },
   };
 }
 
-function parseLine(parts: readonly Uint8Array[]): unknown {
-  const text = Buffer.concat(parts).toString("utf8");
+function parseLine(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch {

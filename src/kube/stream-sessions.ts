@@ -5,12 +5,11 @@ import { abortable } from "../lib/abortable.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { TlsOptions } from "./tls.ts";
 
-/** An answer whose head is there. Its body is read in one of these ways. */
+/** An answer whose head is there. */
 export interface OpenAnswer {
   readonly statusCode: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: AsyncIterable<unknown> & {
-    text(): Promise<string>;
     /** Throws away what is left. */
     dump(): Promise<unknown>;
     destroy(): unknown;
@@ -256,11 +255,6 @@ function answerOf(stream: ClientHttp2Stream): Promise<OpenAnswer> {
 function bodyOf(stream: ClientHttp2Stream): OpenAnswer["body"] {
   return {
     [Symbol.asyncIterator]: () => chunksOf(stream),
-    async text() {
-      const chunks: Buffer[] = [];
-      for await (const chunk of chunksOf(stream)) chunks.push(chunk);
-      return Buffer.concat(chunks).toString();
-    },
     dump: () => {
       stream.close(constants.NGHTTP2_CANCEL);
       return Promise.resolve();

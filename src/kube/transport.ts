@@ -9,7 +9,6 @@ import { tlsOptions } from "./tls.ts";
 
 const connectTimeoutMs = 10_000;
 const idleSocketMs = 60_000;
-const maxAnswerBytes = 512 * 1024 * 1024;
 // Urgent requests are sent beside the 64 that are counted.
 const connections = requestsInFlight + 16;
 
@@ -129,10 +128,10 @@ function dispatcher({
     // Several times slower through undici than a few HTTP/1.1 connections.
     allowH2: false,
     keepAliveTimeout: idleSocketMs,
-    // The client owns every deadline.
+    // The client owns every deadline, and the bounds of what is read.
     headersTimeout: 0,
     bodyTimeout: 0,
-    maxResponseSize: most === null ? -1 : (endpoint.maxAnswerBytes ?? maxAnswerBytes),
+    maxResponseSize: -1,
   };
   if (endpoint.proxyUrl !== undefined) {
     const { lookup } = endpoint;

@@ -90,6 +90,8 @@ function following(position: WatchPosition, object: KubeObject): WatchPosition {
 
 function afterFailure(position: WatchPosition, error: KubeError): WatchPosition {
   if (position.kind === "list") {
+    // In one page it is too large: in pages it may be read in time the next time.
+    if (error.reason === "TooLarge") return { kind: "list", whole: false };
     // Page tokens run out after some minutes: a list that cannot be read in time is asked for in one page.
     return error.reason === "Gone" ? { kind: "list", whole: position.page !== undefined } : position;
   }

@@ -14,8 +14,12 @@ import { readReference, type ReadReference } from "./reference.ts";
 import { renewingAccess } from "./renewing-access.ts";
 import { invalidTarget, type RemoteCluster } from "./remote-cluster.ts";
 
-/** A remote server's answers are held in memory: far above what a page of 500 objects takes. */
-const maxAnswerBytes = 64 * 1024 * 1024;
+/**
+ * A tenant's server may say anything, and what it says is held in memory and parsed while nothing else runs. An object in
+ * etcd has up to 1.5 MiB, and rarely more than some KiB.
+ */
+const maxAnswerBytes = 8 * 1024 * 1024;
+const maxPageItems = 100;
 
 export interface TargetRequest {
   /** The StageSet. */
@@ -195,5 +199,6 @@ function endpointOf(
     isolation,
     lookup: (proxy === undefined ? guards.server : guards.proxy).lookup,
     maxAnswerBytes,
+    maxPageItems,
   };
 }
