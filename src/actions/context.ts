@@ -45,6 +45,8 @@ export interface ActionContext {
   /** The target is another cluster than the controller's own. */
   readonly isRemote: boolean;
   readonly fetch: GuardedFetch;
+  /** False once another process may work on the StageSet: then nothing is sent any more (spec 60 §4). */
+  readonly mayWrite: () => boolean;
   /** `--allowed-action-hosts`; undefined: any host that is not denied. */
   readonly isAllowedHost: ((host: string) => boolean) | undefined;
   readonly evaluate: (expression: string, object: KubeObject, signal: AbortSignal) => Promise<Evaluation>;

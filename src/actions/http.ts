@@ -44,7 +44,7 @@ export async function sendHttp(http: Http, attempt: Attempt): Promise<void> {
     const secretParts = async (): Promise<SecretParts> => (secret ??= await readSecretParts(http, bounded));
     await using response = await context.fetch(http.url, {
       signal: bound.signal,
-      request: requestOf(http, { isAllowedHost: context.isAllowedHost, secretParts }),
+      request: requestOf(http, { isAllowedHost: context.isAllowedHost, mayWrite: context.mayWrite, secretParts }),
     });
     if (isExpected(http, response.status)) return;
     const text = context.isAllowedHost === undefined ? "" : `: ${await shownText(response, secret)}`;
@@ -69,6 +69,7 @@ function requestOf(
   { method = "POST", body, bodyFrom, headersFrom = [], expectedStatus = [] }: Http,
   o: {
     readonly isAllowedHost: ((host: string) => boolean) | undefined;
+    readonly mayWrite: () => boolean;
     readonly secretParts: () => Promise<SecretParts>;
   },
 ): GuardedRequest {
@@ -84,6 +85,7 @@ function requestOf(
           secretScope: "host" as const,
         }
       : {}),
+    refuse: () => (o.mayWrite() ? undefined : "the lease is not held"),
     acceptsRedirect: (status) => expectedStatus.includes(status),
   };
 }

@@ -225,9 +225,9 @@ export function createStageSetController(options: StageSetControllerOptions): St
     async stop() {
       started = false;
       abort.abort(new Shutdown("the controller stops"));
-      await queue.stop();
-      // Before the lease is given up: what one of them sent later would be a second time for the successor.
+      // At once, and before the lease is given up: what one of them sent later would be a second time for the successor.
       options.engine().actions[Symbol.dispose]();
+      await queue.stop();
     },
     session,
     wake: (key, cause) => add(nameOf(key), cause),

@@ -16,7 +16,10 @@ import type { StageSetKey } from "./journal.ts";
  * (spec 30 §2.2).
  */
 export interface ActionRuns extends Disposable {
-  /** Runs the action; `ended` is told what came of it, and then the key is woken. Neither happens once it is abandoned. */
+  /**
+   * Runs the action; `ended` is told what came of it, and then the key is woken. Neither happens once it is abandoned, and
+   * nothing runs once all are disposed of.
+   */
   start(key: StageSetKey, work: ActionWork): void;
   /** Deletes Jobs whose completion is on record, as soon as it can be done; what cannot removes itself in a day. */
   cleanUp(done: { readonly jobs: readonly CreatedJob[]; readonly access: ActionWork["access"] }): void;
@@ -40,6 +43,8 @@ export interface ActionRunsOptions {
   readonly cel: Cel;
   readonly random: Random;
   readonly fetch: GuardedFetch;
+  /** Whether this process holds the lease; clients of clusters refuse their writes by themselves. */
+  readonly mayWrite: () => boolean;
   /** `--allowed-action-hosts`; undefined: any host that is not denied. */
   readonly isAllowedHost: ((host: string) => boolean) | undefined;
   readonly wake: (key: StageSetKey) => void;
@@ -70,6 +75,7 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
         homeAccess,
         isRemote,
         fetch: options.fetch,
+        mayWrite: options.mayWrite,
         isAllowedHost: options.isAllowedHost,
         evaluate: (expression, object, aborted) =>
           cel.evaluate(expression, object, { queue: key.namespace, signal: aborted }),
@@ -92,6 +98,8 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
   };
   return {
     start(key, work) {
+      // A pass that comes to its end while the controller stops.
+      if (stopping.signal.aborted) return;
       const name = nameOf(key);
       abandon(name, new Error("another action takes its place"));
       const abort = new AbortController();

@@ -56,7 +56,7 @@ export async function buildEngine(
     readonly caches: OwnCaches;
     /** Records as they were acknowledged to us, or seen by watch since. */
     readonly stores: { readonly stageSets: Freshest; readonly inventories: InventoryStore };
-    readonly leadership: Pick<Leadership, "mayForget">;
+    readonly leadership: Pick<Leadership, "mayForget" | "mayWrite">;
     readonly controller: StageSetController;
     readonly reports: Engine["reports"];
     readonly metrics: Metrics;
@@ -95,6 +95,7 @@ export async function buildEngine(
       cel,
       random,
       fetch,
+      mayWrite: () => parts.leadership.mayWrite(),
       isAllowedHost: hostAllowance(config.allowedActionHosts),
       wake: (key) => controller.wake(key, "action"),
     }),

@@ -37,6 +37,8 @@ export interface GuardedRequest {
   readonly credential?: (signal: AbortSignal) => Promise<Readonly<Record<string, string>>>;
   /** A body that holds a secret, asked for once, after {@link credential}; it replaces {@link body}. */
   readonly secretBody?: (signal: AbortSignal) => Promise<string | undefined>;
+  /** Asked right before each hop is sent: why it must not be, if it must not. */
+  readonly refuse?: () => string | undefined;
   /**
    * Where secrets may be sent on a redirect. `origin`, the default: to the same scheme, host and port. `host`: also from
    * http to https at the host's default ports.
@@ -117,6 +119,8 @@ export function createGuardedFetch(options: GuardOptions): GuardedFetch {
       const headers = { ...request.headers, ...secret?.headers };
       const body = withBody ? (secret?.body ?? request.body) : undefined;
       const hop = { url, name: target.name, addresses, headers: withBody ? headers : withoutBodyType(headers) };
+      const refusal = request.refuse?.();
+      if (refusal !== undefined) throw new OutboundError("Refused", `${what} is not asked: ${refusal}`);
       const response = await send({ ...hop, method, body }, { clock, caPem, signal });
       const { status } = response;
       const followed = isRedirect(status) && request.acceptsRedirect?.(status) !== true;
