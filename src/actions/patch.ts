@@ -4,6 +4,7 @@ import { renderJson } from "../build/json-render.ts";
 import { parseYaml, YamlProblem } from "../build/yaml-parse.ts";
 import { selectorText } from "../domain/formats/label-selector.ts";
 import { isKubeError } from "../kube/error.ts";
+import { createPageFollower } from "../kube/pages.ts";
 import { listRequest, patchRequest, type ApiResource, type ObjectName, type PatchType } from "../kube/request.ts";
 import { asArray, asText, at } from "../lib/json.ts";
 import { ActionError } from "./action-error.ts";
@@ -54,6 +55,7 @@ async function selected(
   const { access, signal } = attempt;
   const scope = nameOf(resource, { namespace, name: "" }, attempt).namespace;
   const names: string[] = [];
+  const follow = createPageFollower(resource.plural);
   let next: string | undefined;
   do {
     const request = listRequest(resource, {
@@ -66,12 +68,12 @@ async function selected(
     let page: unknown;
     try {
       page = await access.client.send(request, { signal, timeoutMs: requestMs });
+      next = follow(page);
     } catch (error) {
       throw refused(`Cannot list ${resource.plural}${scope === undefined ? "" : ` in namespace ${scope}`}`, error);
     }
     for (const item of asArray(at(page, "items"))) names.push(asText(at(item, "metadata", "name")) ?? "");
-    next = asText(at(page, "metadata", "continue"));
-  } while (next !== undefined && next !== "");
+  } while (next !== undefined);
   return names.toSorted().map((name) => ({ namespace: scope, name }));
 }
 

@@ -153,3 +153,54 @@ test("one caller that gives up does not stop the others' refresh", async () => {
   await expect(cancelled).rejects.toThrow("stop");
   expect(await other).toHaveLength(2);
 });
+
+test("a server without aggregated discovery is asked for 8 group versions at once, and for 1,000 at most", async () => {
+  const legacy = (count: number) => ({
+    kind: "APIGroupList",
+    groups: Array.from({ length: count }, (_, index) => ({ name: `g${index}.io`, versions: [{ version: "v1" }] })),
+  });
+  let count = 1000;
+  let inFlight = 0;
+  let most = 0;
+  let sent = 0;
+  const client: KubeClient = {
+    ...scripted({}).client,
+    send: async ({ path }) => {
+      if (path === "/api") return core;
+      if (path === "/apis") return legacy(count);
+      sent++;
+      most = Math.max(most, ++inFlight);
+      await Promise.resolve();
+      inFlight--;
+      const resources = [{ name: "things", kind: "Thing", namespaced: true, verbs: [] }];
+      return { kind: "APIResourceList", groupVersion: path.slice("/apis/".length), resources };
+    },
+  };
+  const clock = createManualClock();
+  const found = await createDiscovery({ client, clock }).all(signal);
+  expect(found.slice(-1000).map(({ group }) => group)).toEqual(legacy(1000).groups.map(({ name }) => name));
+  expect({ most, sent }).toEqual({ most: 8, sent: 1000 });
+  count = 1001;
+  await expect(createDiscovery({ client, clock }).all(signal)).rejects.toThrow("more than 1000 group versions");
+  expect(sent).toBe(1000);
+});
+
+test.each(["aggregated", "legacy"])("more than 20,000 resources are refused: %s", async (kind) => {
+  const kinds = Array.from({ length: 10_001 }, (_, index) => `K${index}`);
+  const list = (groupVersion: string) => () => ({
+    kind: "APIResourceList",
+    groupVersion,
+    resources: kinds.map((each) => ({ name: each.toLowerCase(), kind: each, namespaced: true, verbs: [] })),
+  });
+  const { client } = scripted({
+    "/api": () => core,
+    "/apis": () =>
+      kind === "aggregated"
+        ? { kind: "APIGroupDiscoveryList", items: [group("a.io", { v1: kinds, v2: kinds })] }
+        : { kind: "APIGroupList", groups: [{ name: "a.io", versions: [{ version: "v1" }, { version: "v2" }] }] },
+    "/apis/a.io/v1": list("a.io/v1"),
+    "/apis/a.io/v2": list("a.io/v2"),
+  });
+  const discovery = createDiscovery({ client, clock: createManualClock() });
+  await expect(discovery.all(signal)).rejects.toThrow("more than 20000 resources");
+});

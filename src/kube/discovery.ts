@@ -1,8 +1,8 @@
 import { abortable } from "../lib/abortable.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { KubeClient } from "./client.ts";
-import { aggregatedAccept, parseDiscovery, parseResourceList } from "./discovery-parse.ts";
-import { isKubeError } from "./error.ts";
+import { aggregatedAccept, type GroupVersion, parseDiscovery, parseResourceList } from "./discovery-parse.ts";
+import { isKubeError, KubeError } from "./error.ts";
 import type { ApiResource } from "./request.ts";
 
 /** What one cluster serves, cached. */
@@ -29,6 +29,12 @@ const maxAgeMs = 10 * 60_000;
 
 /** An unknown kind is not looked for again sooner. */
 const freshMs = 1000;
+
+/** A server may name what it likes; a large one serves some hundred group versions and some thousand kinds. */
+const mostGroupVersions = 1000;
+const mostResources = 20_000;
+/** Group versions that are read at once. */
+const readAtOnce = 8;
 
 interface Snapshot {
   readonly resources: readonly ApiResource[];
@@ -116,19 +122,45 @@ async function readResources(client: KubeClient): Promise<readonly ApiResource[]
 
 async function readRoot(client: KubeClient, path: string): Promise<readonly ApiResource[]> {
   const answer = parseDiscovery(await client.send({ method: "GET", path, accept: aggregatedAccept }));
-  if (answer.kind === "aggregated") return answer.resources;
-  const lists = await Promise.all(
-    answer.versions.map(async ({ group, version }) => {
-      try {
-        return parseResourceList(
-          await client.send({ method: "GET", path: group === "" ? `/api/${version}` : `/apis/${group}/${version}` }),
-        );
-      } catch (error) {
-        // An aggregated API server that is down takes only its own group away.
-        if (isKubeError(error) && group !== "") return [];
-        throw error;
-      }
-    }),
-  );
+  if (answer.kind === "aggregated") {
+    refuseMore(answer.resources.length, mostResources, "resources");
+    return answer.resources;
+  }
+  refuseMore(answer.versions.length, mostGroupVersions, "group versions");
+  const queue = [...answer.versions.entries()];
+  const lists: (readonly ApiResource[])[] = [];
+  let found = 0;
+  const worker = async (): Promise<void> => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const [index, groupVersion] = next;
+      const list = await readGroupVersion(client, groupVersion);
+      lists[index] = list;
+      found += list.length;
+      // Whoever is at work stops after the list in hand.
+      if (found > mostResources) queue.length = 0;
+      refuseMore(found, mostResources, "resources");
+    }
+  };
+  await Promise.all(Array.from({ length: readAtOnce }, worker));
   return lists.flat();
+}
+
+async function readGroupVersion(client: KubeClient, { group, version }: GroupVersion): Promise<readonly ApiResource[]> {
+  try {
+    return parseResourceList(
+      await client.send({ method: "GET", path: group === "" ? `/api/${version}` : `/apis/${group}/${version}` }),
+    );
+  } catch (error) {
+    // An aggregated API server that is down takes only its own group away.
+    if (isKubeError(error) && group !== "") return [];
+    throw error;
+  }
+}
+
+function refuseMore(count: number, most: number, what: string): void {
+  if (count <= most) return;
+  throw new KubeError({
+    reason: "TooLarge",
+    message: `Cannot read what the cluster serves: it has more than ${most} ${what}`,
+  });
 }

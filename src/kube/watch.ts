@@ -3,6 +3,7 @@ import { type Clock, sleep } from "../lib/clock.ts";
 import { jitter, type Random } from "../lib/random.ts";
 import type { KubeClient } from "./client.ts";
 import { isKubeError, KubeError } from "./error.ts";
+import { endlessList, mostPages } from "./pages.ts";
 import { type ApiResource, listRequest, watchRequest } from "./request.ts";
 import {
   parsePage,
@@ -58,12 +59,16 @@ export interface WatchPulse {
 export async function runWatch(options: WatchOptions, pulse: WatchPulse, signal: AbortSignal): Promise<never> {
   let position = startOfWatch;
   let failures = 0;
+  let pages = 0;
   for (;;) {
     signal.throwIfAborted();
-    const listing = position.kind === "list";
-    const round = listing
-      ? await readPage(options, position, signal)
-      : await follow(options, { position, pulse, signal });
+    pages = position.kind === "list" && position.page !== undefined ? pages + 1 : 0;
+    const round: Round =
+      pages >= mostPages
+        ? { position: startOfWatch, error: endlessList(`"${options.resource.plural}"`), lively: false }
+        : position.kind === "list"
+          ? await readPage(options, position, signal)
+          : await follow(options, { position, pulse, signal });
     position = round.position;
     if (round.lively) failures = 0;
     if (round.error === undefined) continue;

@@ -7,6 +7,7 @@ import type { Promotion } from "../../domain/promotion/soak.ts";
 import type { Access } from "../../identity/access.ts";
 import { IdentityError, isDenied } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
+import { createPageFollower } from "../../kube/pages.ts";
 import { isAuthorizationRefusal } from "../../kube/refusal.ts";
 import { listRequest, type ApiResource } from "../../kube/request.ts";
 import { asArray, asNumber, asText, at } from "../../lib/json.ts";
@@ -138,6 +139,7 @@ async function* listAll(
   resource: ApiResource,
   selector: { readonly labelSelector?: string; readonly fieldSelector?: string },
 ): AsyncGenerator {
+  const follow = createPageFollower(resource.plural);
   let next: string | undefined;
   do {
     const page = await access.client.send(
@@ -145,8 +147,8 @@ async function* listAll(
       { signal },
     );
     yield* asArray(at(page, "items"));
-    next = asText(at(page, "metadata", "continue"));
-  } while (next !== undefined && next !== "");
+    next = follow(page);
+  } while (next !== undefined);
 }
 
 /** The failure of a gate that may not read what it is to judge: it names verb, resource and identity. */

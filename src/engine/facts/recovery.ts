@@ -5,6 +5,7 @@ import { stageIdentity } from "../../domain/pass/plan.ts";
 import type { Fact, RecordedEntry } from "../../domain/pass/state.ts";
 import { asArray, asText, at } from "../../lib/json.ts";
 import { KubeError } from "../../kube/error.ts";
+import { createPageFollower } from "../../kube/pages.ts";
 import { listRequest, type ApiResource } from "../../kube/request.ts";
 import type { Access } from "../../identity/access.ts";
 import { IdentityError, isDenied, refusalOf } from "../../identity/identity-error.ts";
@@ -83,23 +84,25 @@ async function listKind(
 ): Promise<readonly RecordedEntry[] | undefined> {
   const { resource, ...where } = list;
   const entries: RecordedEntry[] = [];
+  const follow = createPageFollower(resource.plural);
   let next: string | undefined;
   do {
+    let page: unknown;
     try {
       const request = listRequest(resource, { ...where, limit: pageSize, continue: next, metadataOnly: true });
-      const page = await access.client.send(request, { signal });
-      for (const item of asArray(at(page, "items"))) {
-        const name = asText(at(item, "metadata", "name"));
-        const namespace = asText(at(item, "metadata", "namespace")) ?? "";
-        if (name === undefined) continue;
-        const id = renderObjectId({ group: resource.group, kind: resource.kind, namespace, name });
-        entries.push({ id, version: resource.version });
-      }
-      next = asText(at(page, "metadata", "continue"));
+      page = await access.client.send(request, { signal });
     } catch (error) {
       if (error instanceof KubeError) return undefined;
       throw error;
     }
+    for (const item of asArray(at(page, "items"))) {
+      const name = asText(at(item, "metadata", "name"));
+      const namespace = asText(at(item, "metadata", "namespace")) ?? "";
+      if (name === undefined) continue;
+      const id = renderObjectId({ group: resource.group, kind: resource.kind, namespace, name });
+      entries.push({ id, version: resource.version });
+    }
+    next = follow(page);
   } while (next !== undefined);
   return entries;
 }
