@@ -1,5 +1,5 @@
 import type { Action } from "../api/stage-set.ts";
-import { applyWave, type ApplyOptions } from "../apply/apply-wave.ts";
+import { applyWave, type ApplyOptions, type Recreating } from "../apply/apply-wave.ts";
 import { readinessOf } from "../domain/readiness/readiness.ts";
 import { describeObject } from "../domain/object-id.ts";
 import type { RenderedObject } from "../domain/rendered.ts";
@@ -13,13 +13,16 @@ import { ActionError } from "./action-error.ts";
 import type { Attempt } from "./context.ts";
 import { refused, resourceOf } from "./target.ts";
 
-/** How long objects may take to become ready while the action has no timeout (spec 30 §2.2). */
+/** How long objects may take to disappear, or to become ready, while the action has no timeout (spec 30 §2.2). */
+const goneWithinMs = 5 * 60_000;
 const readyWithinMs = 5 * 60_000;
 const lookMs = 2_000;
 /** How soon an object that is created anew is looked at again. */
 const recreateLookMs = 200;
 /** Requests at once. */
 const inFlight = 8;
+/** Objects a message names. */
+const mostNamed = 10;
 
 /**
  * Applies the objects of an artifact, in the order a stage does, with the StageSet's labels but no stage's: they are in no
@@ -52,6 +55,7 @@ async function writeWave(wave: readonly (readonly RenderedObject[])[], attempt: 
     inFlight,
   };
   const ranks = wave.map((rank) => rank.map((object) => ({ object, known: undefined })));
+  let since: number | undefined;
   for (;;) {
     const { failures, recreating } = await applied(ranks, options);
     const [first] = failures;
@@ -62,9 +66,18 @@ async function writeWave(wave: readonly (readonly RenderedObject[])[], attempt: 
       });
     }
     if (recreating.length === 0) return;
-    attempt.waitsFor(`waiting until ${recreating.map(({ id }) => id).join(", ")} is gone, to be created anew`);
+    since ??= context.clock.monotonic();
+    const waiting = `waiting until ${recreating.slice(0, mostNamed).map(describeRecreating).join(", ")} is gone, to be created anew`;
+    attempt.waitsFor(waiting);
+    if (!attempt.bounded && context.clock.monotonic() - since >= goneWithinMs)
+      throw new ActionError(`timed out after 5 minutes: ${waiting}`);
     await sleep(context.clock, recreateLookMs, signal);
   }
+}
+
+function describeRecreating({ id, finalizers }: Recreating): string {
+  const held = finalizers.length === 0 ? "" : ` (held by finalizers ${[...finalizers].sort().join(", ")})`;
+  return `${id}${held}`;
 }
 
 async function applied(...wave: Parameters<typeof applyWave>): ReturnType<typeof applyWave> {
@@ -92,7 +105,7 @@ async function untilReady(objects: readonly RenderedObject[], attempt: Attempt):
       if (lacking.length === 0) return;
       left = lacking.map(([object]) => object);
       waiting = `not ready: ${lacking
-        .slice(0, 10)
+        .slice(0, mostNamed)
         .map(([, lack]) => lack)
         .join("; ")}`;
       attempt.waitsFor(waiting);
