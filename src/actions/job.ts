@@ -28,6 +28,8 @@ const mostJobs = 50;
 const endWithinMs = 10 * 60_000;
 const firstLookMs = 200;
 const longestLookMs = 2_000;
+/** At a Job whose creation was cut off: the server may still be at it. */
+const lateLooks = 5;
 
 /**
  * Runs the Jobs of an artifact and waits until all are complete. One that this very run created before is adopted; one
@@ -43,14 +45,19 @@ export async function runJobs(job: NonNullable<Action["job"]>, attempt: Attempt)
     : deadline(attempt.context.clock, { timeoutMs: endWithinMs, what: "the Jobs", parent: attempt.signal });
   const bounded: Attempt = { ...attempt, signal: bound.signal };
   const created: CreatedJob[] = [];
+  // Before it is asked for: a request that is cut off may still have created its Job.
+  const begun: PlannedJob[] = [];
   try {
-    for (const each of planned) created.push(await createOrAdopt(each, bounded));
+    for (const each of planned) {
+      begun.push(each);
+      created.push(await createOrAdopt(each, bounded));
+    }
     await untilComplete(created, bounded);
     return created;
   } catch (error) {
-    await letGo(created, attempt, { why: error, outOfTime: isOutOfTime(bound.signal) });
+    await letGo({ begun, created }, attempt, { why: error, outOfTime: isOutOfTime(bound.signal) });
     if (!attempt.signal.aborted && isOutOfTime(bound.signal))
-      throw new ActionError(`${created.map(describe).join(", ")}: not complete after 10 minutes`, { cause: error });
+      throw new ActionError(`${begun.map(describe).join(", ")}: not complete after 10 minutes`, { cause: error });
     throw error;
   }
 }
@@ -77,7 +84,7 @@ async function planJobs(job: NonNullable<Action["job"]>, attempt: Attempt): Prom
 
 /** Spec 30 §3.4 step 6. */
 async function createOrAdopt(planned: PlannedJob, attempt: Attempt): Promise<CreatedJob> {
-  const { namespace, name, runKey, body } = planned;
+  const { namespace, name, body } = planned;
   const what = `Job ${namespace}/${name}`;
   for (;;) {
     try {
@@ -91,7 +98,7 @@ async function createOrAdopt(planned: PlannedJob, attempt: Attempt): Promise<Cre
     }
     const live = await readJob(planned, attempt);
     if (live === undefined) continue;
-    if (asText(at(live, "metadata", "annotations", actionRunAnnotation)) !== runKey)
+    if (!isOwn(live, planned))
       throw new ActionError(`${what} exists and is not of this run: its name is taken`, { retry: "final" });
     const going = at(live, "metadata", "deletionTimestamp") !== undefined;
     // A list that runs again at the same key counts no Job of an earlier time as its own.
@@ -153,7 +160,7 @@ function unlessPermanent(error: unknown): ActionError {
  * are gone, so that another attempt waits for them.
  */
 async function letGo(
-  created: readonly CreatedJob[],
+  { begun, created }: { readonly begun: readonly PlannedJob[]; readonly created: readonly CreatedJob[] },
   attempt: Attempt,
   { why, outOfTime }: { readonly why: unknown; readonly outOfTime: boolean },
 ): Promise<void> {
@@ -161,17 +168,37 @@ async function letGo(
   if (signal.aborted && signal.reason instanceof Shutdown) return;
   // Whatever ended the attempt ends no cleaning up.
   const cleaning: Attempt = { ...attempt, signal: AbortSignal.timeout(30_000) };
-  for (const job of created) {
+  const all = signal.aborted || outOfTime || attempt.signal.aborted;
+  for (const [index, planned] of begun.entries()) {
     try {
-      const all = signal.aborted || outOfTime || attempt.signal.aborted;
-      const live = all ? undefined : await readJob(job, cleaning);
-      const ended = live !== undefined && (conditionOf(live, "Failed") ?? conditionOf(live, "Complete")) !== undefined;
-      if (all || !ended) await deleteJob(job, cleaning);
+      const known = created[index];
+      if (all && known !== undefined) {
+        await deleteJob(known, cleaning);
+        continue;
+      }
+      const live = await readOwn(planned, cleaning, { looks: known === undefined && all ? lateLooks : 1 });
+      if (live === undefined) continue;
+      const ended = (conditionOf(live, "Failed") ?? conditionOf(live, "Complete")) !== undefined;
+      if (all || !ended) await deleteJob(createdJob(live), cleaning);
     } catch (error) {
       // The cause of the failure is told; its Jobs remove themselves in time.
       if (!(error instanceof ActionError) && !cleaning.signal.aborted) throw why;
     }
   }
+}
+
+/** The Job of this name if it is of this very run; looked for again while it is not there. */
+async function readOwn(planned: PlannedJob, attempt: Attempt, { looks }: { readonly looks: number }): Promise<unknown> {
+  for (let left = looks - 1; ; left--) {
+    const live = await readJob(planned, attempt);
+    if (live !== undefined) return isOwn(live, planned) ? live : undefined;
+    if (left <= 0) return undefined;
+    await sleep(attempt.context.clock, firstLookMs, attempt.signal);
+  }
+}
+
+function isOwn(live: unknown, { runKey }: PlannedJob): boolean {
+  return asText(at(live, "metadata", "annotations", actionRunAnnotation)) === runKey;
 }
 
 /** Deletes the Job, its pods first, unless another one has its name by now; one that is gone is fine. */
@@ -212,6 +239,6 @@ function createdJob(live: unknown): CreatedJob {
   return { namespace: text("namespace"), name: text("name"), uid: text("uid") };
 }
 
-function describe({ namespace, name }: CreatedJob): string {
+function describe({ namespace, name }: Pick<CreatedJob, "namespace" | "name">): string {
   return `Job ${namespace}/${name}`;
 }

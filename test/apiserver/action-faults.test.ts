@@ -3,7 +3,7 @@ import { podAnnotations } from "../../src/dev/kwok-config.ts";
 import { asText, at } from "../../src/lib/json.ts";
 import type { KubeObject } from "../../src/lib/kube-object.ts";
 import { eventually, testCluster } from "../support/cluster.ts";
-import { configMap, messageOf, untilReady } from "../support/controller.ts";
+import { configMap, messageOf, stageSetRef, untilReady } from "../support/controller.ts";
 import { startFaultProxy, type Fault, type FaultProxy } from "../support/fault-proxy.ts";
 import { startScene, type Scene } from "../support/scene.ts";
 
@@ -22,6 +22,7 @@ afterAll(async () => {
 });
 beforeEach(() => {
   proxy.onCall = undefined;
+  proxy.onAnswer = undefined;
 });
 
 const key = (name: string) => ({ namespace: scene.namespace, name });
@@ -91,4 +92,28 @@ test("a Job that still runs when another one failed is there until its pods are 
   expect(policies).toEqual(["Foreground"]);
   await eventually(async () => (await jobsNamed(`${name}-endless`)).length === 0);
   expect(await jobsNamed(`${name}-fails`)).toHaveLength(1);
+});
+
+test("a Job whose creation was cut off before its answer goes with the StageSet that is deleted", async () => {
+  const name = "unanswered";
+  await scene.publish(`${name}-jobs`, { "a.json": job(name, { completeAfter: "1h" }) });
+  const answer = Promise.withResolvers<undefined>();
+  const created: number[] = [];
+  proxy.onAnswer = async ({ method, target }, status) => {
+    if (method !== "POST" || !/\/jobs(\?|$)/.test(target)) return;
+    created.push(status);
+    await answer.promise;
+  };
+  await release(name, { job: { sourceRef: { name: `${name}-jobs` } } });
+  await eventually(() => created.length > 0);
+  // While the StageSet is there nothing but the controller deletes its Jobs.
+  const ref = stageSetRef(scene.namespace, name);
+  const finalizers = (await admin.get(ref))?.metadata.finalizers ?? [];
+  await admin.patch(ref, { metadata: { finalizers: [...finalizers, "example.com/hold"] } });
+  await admin.delete(ref);
+  await eventually(async () => (await jobsNamed(name)).length === 0, { timeoutMs: 60_000 });
+  answer.resolve(undefined);
+  expect(created).toEqual([201]);
+  await eventually(async () => !(await admin.get(ref))?.metadata.finalizers?.some((each) => finalizers.includes(each)));
+  await admin.patch(ref, { metadata: { finalizers: null } });
 });
