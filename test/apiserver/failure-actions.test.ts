@@ -88,6 +88,25 @@ describe("onFailure", () => {
     await untilReady(cluster, key("early"), "False StageFailed");
     expect(await effects.seen()).toEqual(["undo"]);
   });
+
+  test("[30.14] a deployed stage is not Ready, and its gate is closed, while they run", async () => {
+    const name = "deployed";
+    const actions = { onFailure: [{ name: "long", wait: { duration: "10m" } }] };
+    await scene.publish(name, { "a.yaml": configMap(name, { k: "v" }) }, { revision: "r1" });
+    await scene.release(name, [{ name: "only", sourceRef: { name }, actions }], { retryInterval: "1h" });
+    await untilReady(cluster, key(name));
+    const gate = async (): Promise<number> =>
+      (await scene.controller.gate(`/gate/${scene.namespace}/${name}/only`)).status;
+    await eventually(async () => (await gate()) === 200);
+    // What the stage asserts is refused from now on.
+    await admin.patch(
+      { apiVersion: "v1", kind: "ConfigMap", metadata: key(name) },
+      { immutable: true, data: { k: "x" } },
+    );
+    await eventually(async () => readyOf(await scene.get(name)) === "Unknown Progressing");
+    expect(at(stageStatus(await scene.get(name), "only"), "phase")).toBe("Verifying");
+    await eventually(async () => (await gate()) === 403);
+  });
 });
 
 describe("actions that take long", () => {
