@@ -63,6 +63,8 @@ export interface Attempt {
   readonly signal: AbortSignal;
   /** The action's `timeout` is set and bounds the attempt; if not, the verb has a bound of its own. */
   readonly bounded: boolean;
+  /** What a delete action found first: kept for the attempts that follow, which are to delete no other object. */
+  readonly deleting: { uid: string | undefined };
   /** What the action waits for now, for the message should its time run out. */
   readonly waitsFor: (cause: string) => void;
 }

@@ -1,6 +1,7 @@
 import type { Action } from "../api/stage-set.ts";
 import { isKubeError } from "../kube/error.ts";
 import { deleteRequest, getRequest, type ApiResource, type ObjectName } from "../kube/request.ts";
+import { sendWithRetry } from "../kube/retry.ts";
 import { deadline, DeadlineExceeded, linkSignals } from "../lib/abort.ts";
 import { sleep } from "../lib/clock.ts";
 import { asArray, asText, at } from "../lib/json.ts";
@@ -16,7 +17,8 @@ const longestLookMs = 2_000;
 
 /**
  * Deletes the object that is there now, and waits until it is gone or another one has its name: what is applied later must
- * not land on one that is still terminating. One that does not exist is fine.
+ * not land on one that is still terminating. One that does not exist is fine, and so is one that came after an earlier
+ * attempt of the same run had found another.
  *
  * @throws {ActionError}
  */
@@ -35,6 +37,8 @@ export async function deleteTarget(
   try {
     const found = await look(resource, name, bounded);
     if (found === undefined) return;
+    attempt.deleting.uid ??= found.uid;
+    if (attempt.deleting.uid !== found.uid) return;
     await send(resource, { name, uid: found.uid, cascade: cascade ?? "Background" }, bounded);
     for (let delayMs = firstLookMs; ; delayMs = Math.min(delayMs * 2, longestLookMs)) {
       const left = await look(resource, name, bounded);
@@ -58,10 +62,12 @@ function notGone(what: string, finalizers: readonly string[]): string {
 async function look(
   resource: ApiResource,
   name: ObjectName,
-  { access, signal }: Attempt,
+  { access, context, signal }: Attempt,
 ): Promise<{ readonly uid: string; readonly finalizers: readonly string[] } | undefined> {
   try {
-    const found = await access.client.send(getRequest(resource, { ...name, metadataOnly: true }), { signal });
+    const request = getRequest(resource, { ...name, metadataOnly: true });
+    const { clock, random } = context;
+    const found = await sendWithRetry(access.client, request, { signal, clock, random });
     return {
       uid: asText(at(found, "metadata", "uid")) ?? "",
       finalizers: asArray(at(found, "metadata", "finalizers")).flatMap((each) => asText(each) ?? []),

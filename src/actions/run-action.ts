@@ -32,6 +32,7 @@ export async function runAction(action: Action, context: ActionContext): Promise
   let waits: string | undefined;
   let last: ActionError | undefined;
   const attempts = (action.retries ?? 0) + 1;
+  const deleting = { uid: undefined };
   for (let attempt = 1; ; attempt++) {
     try {
       if (attempt > 1) await sleep(context.clock, delayMs(attempt - 1, last), bound.signal);
@@ -39,6 +40,7 @@ export async function runAction(action: Action, context: ActionContext): Promise
         context,
         signal: bound.signal,
         bounded: timeoutMs !== undefined,
+        deleting,
         waitsFor: (cause) => {
           waits = cause;
         },

@@ -49,7 +49,7 @@ function job(name: string, pod: Readonly<Record<string, string>>): string {
   });
 }
 
-const failure = (code: number): Fault => ({
+const failure = (code: number): Extract<Fault, { kind: "answer" }> => ({
   kind: "answer",
   status: code,
   body: { kind: "Status", apiVersion: "v1", status: "Failure", message: "not now", code },
@@ -116,4 +116,32 @@ test("a Job whose creation was cut off before its answer goes with the StageSet 
   expect(created).toEqual([201]);
   await eventually(async () => !(await admin.get(ref))?.metadata.finalizers?.some((each) => finalizers.includes(each)));
   await admin.patch(ref, { metadata: { finalizers: null } });
+});
+
+test("another attempt of a delete leaves what came after the object that the first one deleted", async () => {
+  const name = "replaced";
+  const target = { apiVersion: "v1", kind: "ConfigMap", name: `${name}-target` } as const;
+  const ref = { apiVersion: "v1", kind: "ConfigMap", metadata: key(target.name) };
+  await admin.create(ref);
+  const path = `/api/v1/namespaces/${scene.namespace}/configmaps/${target.name}`;
+  // Fewer in a row than one read is tried.
+  const reads: Fault[] = [failure(429), failure(503)];
+  let successor: string | undefined;
+  let deletions = 0;
+  proxy.onCall = ({ method, target: called }) => {
+    if (!called.startsWith(path)) return undefined;
+    if (method !== "DELETE") return reads.shift();
+    deletions++;
+    return deletions > 1 ? undefined : { ...failure(500), afterCommit: true };
+  };
+  proxy.onAnswer = async ({ method, target: called }) => {
+    if (method === "DELETE" && called.startsWith(path) && successor === undefined)
+      successor = (await admin.create(ref)).metadata.uid;
+  };
+  await release(name, { delete: { target }, retries: 1 });
+  await untilReady(cluster, key(name));
+  expect(reads).toEqual([]);
+  expect(deletions).toBe(1);
+  expect(successor).toBeDefined();
+  expect((await admin.get(ref))?.metadata.uid).toBe(successor);
 });

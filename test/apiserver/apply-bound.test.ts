@@ -66,6 +66,7 @@ test("an object that is not gone, to be created anew, ends an apply without a ti
     access: provider.controller,
     signal,
     bounded: false,
+    deleting: { uid: undefined },
     waitsFor: (cause) => {
       causes.push(cause);
       clock.jump(causes.length === 1 ? 4 * 60_000 : 2 * 60_000);
