@@ -1,20 +1,12 @@
 import { IdentityError } from "../identity/identity-error.ts";
 import type { Access } from "../identity/access.ts";
+import { secrets } from "../kube/core-resources.ts";
 import { isKubeError } from "../kube/error.ts";
-import { getRequest, type ApiResource } from "../kube/request.ts";
+import { getRequest } from "../kube/request.ts";
 import { asText, at } from "../lib/json.ts";
 import { ActionError } from "./action-error.ts";
 import type { Attempt } from "./context.ts";
 import { refused } from "./target.ts";
-
-const secrets: ApiResource = {
-  group: "",
-  version: "v1",
-  kind: "Secret",
-  plural: "secrets",
-  namespaced: true,
-  verbs: [],
-};
 
 export interface SecretKey {
   readonly name: string;

@@ -1,6 +1,7 @@
 import type { KubeClient } from "../kube/client.ts";
+import { secrets } from "../kube/core-resources.ts";
 import { isKubeError } from "../kube/error.ts";
-import { type ApiResource, createRequest, getRequest, replaceRequest, watchRequest } from "../kube/request.ts";
+import { createRequest, getRequest, replaceRequest, watchRequest } from "../kube/request.ts";
 import { asText, at } from "../lib/json.ts";
 import type { PairMaterial } from "./pair.ts";
 
@@ -30,14 +31,6 @@ export interface StoredSecret extends SecretContent {
   readonly object: unknown;
 }
 
-const secrets: ApiResource = {
-  group: "",
-  version: "v1",
-  kind: "Secret",
-  plural: "secrets",
-  namespaced: true,
-  verbs: [],
-};
 const fieldManager = "stageset-controller";
 const previousKey = "previous-ca.crt";
 

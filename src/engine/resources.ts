@@ -8,7 +8,6 @@ export const stageSets: ApiResource = { ...own, kind: "StageSet", plural: "stage
 export const stageInventories: ApiResource = { ...own, kind: "StageInventory", plural: "stageinventories" };
 export const namespaces: ApiResource = { ...core, kind: "Namespace", plural: "namespaces", namespaced: false };
 export const configMaps: ApiResource = { ...core, kind: "ConfigMap", plural: "configmaps", namespaced: true };
-export const secrets: ApiResource = { ...core, kind: "Secret", plural: "secrets", namespaced: true };
 export const serviceAccounts: ApiResource = {
   ...core,
   kind: "ServiceAccount",

@@ -1,6 +1,6 @@
 import type { CloudKey } from "../build/sops/sops-metadata.ts";
 import { malformed, SopsProblem } from "../build/sops/sops-problem.ts";
-import { signedHeaders, type AwsCredentials } from "./aws-signature.ts";
+import { signedHeaders, type AwsCredentials } from "../outbound/aws-signature.ts";
 import { answeredText, askService, type KmsTransport } from "./kms-request.ts";
 
 type AwsKey = Extract<CloudKey, { kind: "aws" }>;
@@ -36,7 +36,7 @@ export async function openWithAws(
   const url = context.endpoints.kms ?? `https://kms.${region}.${domain}/`;
   const headers = { "content-type": "application/x-amz-json-1.1", "x-amz-target": "TrentService.Decrypt" };
   const now = context.transport.clock.now();
-  const signed = signedHeaders({ url, headers, body }, { credentials: acting, region, service: "kms", now });
+  const signed = signedHeaders(new URL(url), acting, { region, service: "kms", now, headers, body });
   const text = await askService(context.transport, { service, url, headers: signed, body }, context.signal);
   return Buffer.from(answeredText(service, text, "Plaintext"), "base64");
 }
@@ -68,7 +68,7 @@ async function assumeRole(
   const body = stsBody("AssumeRole", { RoleArn: role });
   const url = context.endpoints.sts ?? `https://sts.${region}.${domain}/`;
   const now = context.transport.clock.now();
-  const headers = signedHeaders({ url, headers: form, body }, { credentials, region, service: "sts", now });
+  const headers = signedHeaders(new URL(url), credentials, { region, service: "sts", now, headers: form, body });
   return credentialsOf(await askService(context.transport, { service: sts, url, headers, body }, context.signal));
 }
 

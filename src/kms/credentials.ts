@@ -2,7 +2,7 @@ import { SopsProblem } from "../build/sops/sops-problem.ts";
 import { parseYaml, YamlProblem } from "../build/yaml-parse.ts";
 import { asText, at } from "../lib/json.ts";
 import { assumeRoleWithToken, type AwsContext } from "./aws.ts";
-import type { AwsCredentials } from "./aws-signature.ts";
+import type { AwsCredentials } from "../outbound/aws-signature.ts";
 import type { AzureClient } from "./azure.ts";
 import { exchangeToken, tokenOfServiceAccount, type GcpContext } from "./gcp.ts";
 import { ambientVaultToken } from "./vault.ts";

@@ -74,7 +74,7 @@ function createProgram(done: (code: number) => void): Command {
       .option("--url <url>", "ask the gate at this address, such as http://127.0.0.1:8082, not the API server", readUrl)
       .option("--wait", "wait until the stage is Ready")
       .addOption(timeoutOption("how long to wait", 5 * 60_000))
-      .addOption(new Option("-o, --output <format>", "text or json").choices(["text", "json"]).default("text")),
+      .addOption(outputOption()),
   ).action(
     async (name: string, options: Omit<GateFlags, "wait"> & { readonly wait?: boolean; readonly timeout: number }) => {
       done(await runGate(name, { ...options, wait: options.wait ?? false, timeoutMs: options.timeout }, io));
@@ -108,7 +108,7 @@ function createProgram(done: (code: number) => void): Command {
     .option("--from <version>", "deployed version of the transition", readWord)
     .option("--to <version>", "version the transition leads to", readWord)
     .option("--stageset <file>", "file with the StageSet: its stages and rules are checked too", readWord)
-    .addOption(new Option("-o, --output <format>", "text or json").choices(["text", "json"]).default("text"))
+    .addOption(outputOption())
     .action(async (path: string, options: LintFlags) => {
       await using stack = new AsyncDisposableStack();
       const modules = wasmModules((line) => {
@@ -133,6 +133,10 @@ function readTimeout(text: string): number {
   const ms = durationMs(text);
   if (ms === undefined || ms < 0) throw new InvalidArgumentError('want a duration such as "90s" or "5m", or 0');
   return ms;
+}
+
+function outputOption(): Option {
+  return new Option("-o, --output <format>", "text or json").choices(["text", "json"]).default("text");
 }
 
 function timeoutOption(what: string, defaultMs: number): Option {

@@ -153,6 +153,13 @@ describe("what clouds are asked", () => {
   });
 
   const aws = { kind: "aws", role: "", context: {}, encrypted: "x" } as const;
+  const vault = {
+    kind: "vault",
+    address: "https://v.example",
+    enginePath: "transit",
+    keyName: "k",
+    encrypted: "x",
+  } as const;
   const credential = {
     AWS_ACCESS_KEY_ID: "AKIA",
     AWS_SECRET_ACCESS_KEY: "s",
@@ -178,13 +185,6 @@ describe("what clouds are asked", () => {
 
   test("with a ServiceAccount nothing of the controller is used", async () => {
     const environment = { ...credential, VAULT_TOKEN: "t", VAULT_ADDR: "https://v.example" };
-    const vault = {
-      kind: "vault",
-      address: "https://v.example",
-      enginePath: "transit",
-      keyName: "k",
-      encrypted: "x",
-    } as const;
     for (const key of [gcpKey, azureKey, vault, { ...aws, arn: "arn:aws:kms:eu-west-1:111122223333:key/a" }])
       expect(await open(key, { environment, federation: federation({}) })).toEqual({
         opened: "no usable key",
@@ -193,13 +193,6 @@ describe("what clouds are asked", () => {
   });
 
   test("no more than 200 calls", async () => {
-    const vault = {
-      kind: "vault",
-      address: "https://v.example",
-      enginePath: "transit",
-      keyName: "k",
-      encrypted: "x",
-    } as const;
     const { opened, sent } = await open(vault, { entries: { "sops.vault-token": "t" }, status: 403, copies: 250 });
     expect(opened).toBe("malformed");
     expect(sent).toHaveLength(200);

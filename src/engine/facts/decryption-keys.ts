@@ -7,7 +7,7 @@ import { IdentityError, isDenied } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
 import { getRequest } from "../../kube/request.ts";
 import { asObject } from "../../lib/json.ts";
-import { secrets } from "../resources.ts";
+import { secrets } from "../../kube/core-resources.ts";
 
 /** What a stage is decrypted with; lives as long as its render. */
 export interface DecryptionKeys {

@@ -6,7 +6,8 @@ import type { Access } from "../../identity/access.ts";
 import { IdentityError, isDenied } from "../../identity/identity-error.ts";
 import { KubeError } from "../../kube/error.ts";
 import { getRequest } from "../../kube/request.ts";
-import { configMaps, secrets } from "../resources.ts";
+import { secrets } from "../../kube/core-resources.ts";
+import { configMaps } from "../resources.ts";
 
 type PostBuild = NonNullable<Stage["postBuild"]>;
 type Reference = NonNullable<PostBuild["substituteFrom"]>[number];

@@ -15,7 +15,7 @@ import { createFairLimiter } from "../../lib/fair-limiter.ts";
 import { asText, at } from "../../lib/json.ts";
 import type { GuardedFetch, GuardedRequest, GuardedResponse } from "../../outbound/guard.ts";
 import { OutboundError } from "../../outbound/outbound-error.ts";
-import { secrets } from "../resources.ts";
+import { secrets } from "../../kube/core-resources.ts";
 
 /** Bounds of one query (spec 40 §3): all of it with redirects, body and retry; the wait before the retry; the body. */
 const totalTimeoutMs = 30_000;

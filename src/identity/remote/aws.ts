@@ -1,23 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { asText, at } from "../../lib/json.ts";
+import type { CloudCaller } from "../../outbound/cloud-call.ts";
 import { OutboundError } from "../../outbound/outbound-error.ts";
 import { IdentityError } from "../identity-error.ts";
 import type { MintedToken } from "../tokens.ts";
-import { presignedUrl, signedHeaders, type AwsCredentials } from "./aws-signature.ts";
-
-/** An HTTP request to the API of a cloud, and the answer, whatever its status. */
-export type CloudCall = (
-  request: {
-    readonly method: "GET" | "POST";
-    readonly url: URL;
-    readonly headers: Readonly<Record<string, string>>;
-    readonly body?: string;
-  },
-  o: { readonly signal: AbortSignal },
-) => Promise<{ readonly status: number; readonly text: string }>;
+import { presignedUrl, signedHeaders, type AwsCredentials } from "../../outbound/aws-signature.ts";
 
 export interface AwsOptions {
-  readonly call: CloudCall;
+  readonly call: CloudCaller["call"];
   /** Epoch milliseconds. */
   readonly now: () => number;
   /** `AWS_ACCESS_KEY_ID` and the like, `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ENDPOINT_URL_STS`, `AWS_ENDPOINT_URL_EKS`. */
@@ -163,7 +153,7 @@ function stsUrl({ env }: AwsOptions, { region, suffix }: EksCluster): URL {
 /** The body of an answer of 200. What the cloud says beside its status is not repeated: it may quote the request. */
 async function answered(
   o: AwsOptions,
-  request: Parameters<CloudCall>[0],
+  request: Parameters<CloudCaller["call"]>[0],
   who: string,
   signal: AbortSignal,
 ): Promise<string> {

@@ -13,7 +13,7 @@ import {
   type AwsOptions,
   type EksCluster,
 } from "./aws.ts";
-import type { AwsCredentials } from "./aws-signature.ts";
+import type { AwsCredentials } from "../../outbound/aws-signature.ts";
 import { createTokenCache, type MintedToken, type ServiceAccountName } from "../tokens.ts";
 import { checkedCertificates } from "./kubeconfig.ts";
 import { checkedUrl, isPrintable, shown, type RemoteCluster } from "./remote-cluster.ts";

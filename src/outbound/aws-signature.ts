@@ -7,7 +7,10 @@ export interface AwsCredentials {
   readonly sessionToken: string | undefined;
 }
 
-/** What a signature is for (AWS Signature Version 4). */
+/**
+ * What a signature is for (Signature Version 4,
+ * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
+ */
 export interface AwsScope {
   readonly region: string;
   readonly service: string;
@@ -16,21 +19,26 @@ export interface AwsScope {
 }
 
 const algorithm = "AWS4-HMAC-SHA256";
-const emptyHash = hash("");
 
-/** The headers that sign a GET without a body, `host` not among them. */
+/** What is signed beside the URL: a POST when there is a body, else a GET. */
+interface SignedParts {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+}
+
+/** The headers to send, signed, `host` not among them. */
 export function signedHeaders(
   url: URL,
   credentials: AwsCredentials,
-  scope: AwsScope,
+  o: AwsScope & SignedParts,
 ): Readonly<Record<string, string>> {
-  const time = timestamp(scope.now);
   const headers = {
+    ...o.headers,
     host: url.host,
-    "x-amz-date": time,
+    "x-amz-date": timestamp(o.now),
     ...(credentials.sessionToken === undefined ? {} : { "x-amz-security-token": credentials.sessionToken }),
   };
-  const { signature, names, path } = sign({ url, headers, credentials, scope });
+  const { signature, names, path } = sign({ url, headers, body: o.body, credentials, scope: o });
   const { host: _host, ...sent } = headers;
   return {
     ...sent,
@@ -55,21 +63,23 @@ export function presignedUrl(
     ...(credentials.sessionToken === undefined ? {} : { "X-Amz-Security-Token": credentials.sessionToken }),
   };
   for (const [name, value] of Object.entries(query)) signed.searchParams.set(name, value);
-  const { signature } = sign({ url: signed, headers, credentials, scope: o });
+  const { signature } = sign({ url: signed, headers, body: undefined, credentials, scope: o });
   return `${signed.origin}${signed.pathname}?${canonicalQuery(signed)}&X-Amz-Signature=${signature}`;
 }
 
 function sign(o: {
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | undefined;
   readonly credentials: AwsCredentials;
   readonly scope: AwsScope;
 }): { readonly signature: string; readonly names: string; readonly path: string } {
-  const { url, headers, credentials, scope } = o;
+  const { url, headers, body, credentials, scope } = o;
   const sorted = Object.entries(headers).sort(([a], [b]) => (a < b ? -1 : 1));
   const names = sorted.map(([name]) => name).join(";");
   const lines = sorted.map(([name, value]) => `${name}:${value.trim()}\n`).join("");
-  const request = ["GET", url.pathname, canonicalQuery(url), lines, names, emptyHash].join("\n");
+  const method = body === undefined ? "GET" : "POST";
+  const request = [method, url.pathname, canonicalQuery(url), lines, names, hash(body ?? "")].join("\n");
   const path = scopePath(scope);
   const text = [algorithm, timestamp(scope.now), path, hash(request)].join("\n");
   const key = ["aws4_request", scope.service, scope.region, timestamp(scope.now).slice(0, 8)].reduceRight<
