@@ -29,9 +29,10 @@ describe("two programs at once", () => {
     const counts = plan.how === "late" ? clean.counts : result.counts;
     const run = { ...clean, ...result, counts };
     const problems = [...differences(run, clean)];
-    // Of two that know nothing of each other one sends a stage back while the other goes on from it.
+    // Of two that know nothing of each other one sends a stage back while the other goes on from it, and one runs an action
+    // whose record by the other is still on its way to it: an effect carries no precondition, only the lease keeps it single.
     const atOnce = plan.how === "off" || plan.how === "skew";
-    if (atOnce) problems.splice(0, Infinity, ...problems.filter((problem) => !problem.startsWith("E3:")));
+    if (atOnce) problems.splice(0, Infinity, ...problems.filter((problem) => !/^E[35]:/.test(problem)));
     if (plan.how === "off") return problems;
     if (result.takeovers !== 1) problems.push("nobody took over");
     if (plan.how !== "skew" && result.lateWrites > 0)
