@@ -51,6 +51,7 @@ export function renderFlagReference(command: string): string {
 export function renderMetricReference(command: string): string {
   const metrics = createMetrics({ version: "", commit: "", workers: 1 });
   metrics.stageReady(() => []);
+  metrics.memoryPressure(() => 0);
   metrics.queue.read(() => ({ depth: 0, running: 0, runningMs: () => [] }));
   const rows = metrics
     .families()

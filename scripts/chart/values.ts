@@ -141,6 +141,7 @@ const thresholds = group("Thresholds of the alerts, and how long each must hold.
   reconcileErrorDuration: window("10m", "StageSetReconcileErrorsHigh."),
   workqueueDepth: amount(50, "StageSets waiting for a worker."),
   workqueueDuration: window("15m", "StageSetControllerWorkqueueDepthHigh."),
+  memoryPressureDuration: window("10m", "StageSetControllerMemoryShort."),
   reconcileLatencySeconds: amount(30, "p99 of pass time, seconds."),
   reconcileLatencyDuration: window("15m", "StageSetReconcileLatencyHigh."),
   podDownDuration: window("5m", "StageSetControllerPodDown."),

@@ -263,6 +263,14 @@ export const rows: readonly Row[] = [
         ],
       },
       {
+        title: "Memory pressure (1: caches dropped, 2: passes wait)",
+        kind: "series",
+        unit: "short",
+        queries: [
+          { expr: `max by (pod, instance) (stageset_memory_pressure{${own}})`, legend: "{{pod}} {{instance}}" },
+        ],
+      },
+      {
         title: "Restarts",
         kind: "series",
         unit: "short",

@@ -7,6 +7,7 @@ export const thresholds = {
   reconcileErrorDuration: "10m",
   workqueueDepth: "50",
   workqueueDuration: "15m",
+  memoryPressureDuration: "10m",
   reconcileLatencySeconds: "30",
   reconcileLatencyDuration: "15m",
   podDownDuration: "5m",
@@ -191,6 +192,15 @@ function workRules({ selector, threshold }: RuleContext): readonly AlertRule[] {
       runbook: "workqueue-saturation",
       summary: "[[ $value ]] StageSets wait for a worker",
       description: "More work comes in than the workers can do.",
+    },
+    {
+      alert: "StageSetControllerMemoryShort",
+      severity: "warning",
+      expr: `max(stageset_memory_pressure{${selector}}) == 2`,
+      for: threshold("memoryPressureDuration"),
+      runbook: "memory-pressure",
+      summary: "Passes wait because the controller's memory is nearly full",
+      description: "Releases go on one at a time until there is room.",
     },
     {
       alert: "StageSetReconcileLatencyHigh",

@@ -6,6 +6,7 @@ export const signalRunbooks = [
   "controller-pod-down",
   "no-leader",
   "workqueue-saturation",
+  "memory-pressure",
   "reconcile-latency",
   "webhook-cert-renewal",
   "webhook-down",

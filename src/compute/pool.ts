@@ -33,6 +33,10 @@ export interface ComputePool extends AsyncDisposable {
    * @throws the signal's reason, when aborted; {@link Shutdown} when the pool is disposed
    */
   run(job: string, input: unknown, o: RunOptions): Promise<unknown>;
+  /** Ends the workers that have no job now. */
+  retireIdle(): void;
+  /** `mayBegin` has become true. */
+  reconsider(): void;
 }
 
 /** Per worker; code, buffers and WebAssembly memory come on top. */
@@ -48,15 +52,17 @@ const defaultIdleMs = 60_000;
 
 /**
  * Starts no worker until a job needs one, and ends those that had no job for `idleMs`, default a minute. `workerUrl` is a module that calls `serveJobs`.
- * Default size: the processors, at least 1 and at most 4.
+ * Default size: the processors, at least 1 and at most 4. While `mayBegin` is false no job starts beside another.
  */
 export function createComputePool(o: {
   readonly clock: Clock;
   readonly workerUrl: URL;
   readonly size?: number;
   readonly idleMs?: number;
+  readonly mayBegin?: () => boolean;
 }): ComputePool {
   return new WorkerPool({
+    mayBegin: () => true,
     ...o,
     size: o.size ?? Math.max(1, Math.min(4, availableParallelism())),
     idleMs: o.idleMs ?? defaultIdleMs,
@@ -94,6 +100,7 @@ class WorkerPool implements ComputePool {
   readonly #workerUrl: URL;
   readonly #size: number;
   readonly #idleMs: number;
+  readonly #mayBegin: () => boolean;
   readonly #slots = new Set<Slot>();
   /** In the order in which queues have their turn. */
   readonly #waiting = new Map<string, Task[]>();
@@ -102,11 +109,18 @@ class WorkerPool implements ComputePool {
   #lastId = 0;
   #closed = false;
 
-  constructor(o: { readonly clock: Clock; readonly workerUrl: URL; readonly size: number; readonly idleMs: number }) {
+  constructor(o: {
+    readonly clock: Clock;
+    readonly workerUrl: URL;
+    readonly size: number;
+    readonly idleMs: number;
+    readonly mayBegin: () => boolean;
+  }) {
     this.#clock = o.clock;
     this.#workerUrl = o.workerUrl;
     this.#size = o.size;
     this.#idleMs = o.idleMs;
+    this.#mayBegin = o.mayBegin;
   }
 
   run(job: string, input: unknown, options: RunOptions): Promise<unknown> {
@@ -140,9 +154,21 @@ class WorkerPool implements ComputePool {
     await Promise.all([...this.#slots].map((slot) => this.#end(slot, new Shutdown("the compute pool is closed"))));
   }
 
+  retireIdle(): void {
+    for (const slot of this.#slots) if (slot.running === undefined) void this.#end(slot, new Shutdown("idle"));
+  }
+
+  reconsider(): void {
+    this.#dispatch();
+  }
+
   #dispatch(): void {
     for (;;) {
       if (this.#closed) return;
+      if (!this.#mayBegin() && [...this.#slots].some((slot) => slot.running !== undefined)) {
+        if (this.#waitingCount > 0) this.#makeWay("a worker");
+        return;
+      }
       const idle = this.#idle();
       const isFull = idle === undefined && this.#slots.size >= this.#size;
       const task = isFull ? undefined : (this.#next() ?? this.#nextInBackground());
@@ -156,7 +182,7 @@ class WorkerPool implements ComputePool {
 
   /** Whatever waits goes first, also for the memory an exclusive job of the background has. */
   #nextInBackground(): Task | undefined {
-    if (this.#waitingCount > 0) return undefined;
+    if (this.#waitingCount > 0 || !this.#mayBegin()) return undefined;
     const running = [...this.#slots].flatMap((slot) => slot.running?.task.options ?? []);
     if (running.some(({ background }) => background === true)) return undefined;
     const blocked = running.some(({ exclusive }) => exclusive === true);

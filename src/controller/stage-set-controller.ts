@@ -37,7 +37,7 @@ export interface StageSetController {
   onSource(source: KubeObject): void;
   onProducer(kind: KindName, object: KubeObject): void;
   onInventory(key: StageSetKey): void;
-  readonly queue: Pick<Queue<Cause>, "running" | "depth" | "runningMs">;
+  readonly queue: Pick<Queue<Cause>, "running" | "depth" | "runningMs" | "reconsider">;
 }
 
 /** Counts and gauges of passes. */
@@ -70,6 +70,8 @@ export interface StageSetControllerOptions {
   readonly onProducerKinds: (kinds: readonly KindName[]) => void;
   readonly reports: PassReports;
   readonly meter?: QueueMeter | undefined;
+  /** There is memory for another pass beside those under way; default: always. */
+  readonly mayBegin?: () => boolean;
   /** Every stage is Ready at what its source offers now, as far as the caches tell. */
   readonly isReady: (stageSet: KubeObject) => boolean;
 }
@@ -93,6 +95,7 @@ export function createStageSetController(options: StageSetControllerOptions): St
     groupOf: (key) => key.slice(0, key.indexOf("/")),
     run: (turn) => run(turn),
     meter: options.meter,
+    ...(options.mayBegin === undefined ? {} : { mayBegin: options.mayBegin }),
   });
   const session = (key: StageSetKey, uid: string): Session => {
     const name = nameOf(key);

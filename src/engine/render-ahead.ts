@@ -69,6 +69,8 @@ function inBackground(engine: Engine): Engine {
     renders: { ...engine.renders, get: (key, build) => engine.renders.getAhead(key, build) },
     compute: {
       run: (job, input, o) => engine.compute.run(job, input, { ...o, background: true }),
+      retireIdle: () => engine.compute.retireIdle(),
+      reconsider: () => engine.compute.reconsider(),
       [Symbol.asyncDispose]: () => Promise.resolve(),
     },
     aheads: { prepare() {}, abandon() {}, [Symbol.asyncDispose]: () => Promise.resolve() },

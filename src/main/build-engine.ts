@@ -39,6 +39,7 @@ import type { ConnectionOptions } from "../identity/remote/connection.ts";
 import { workerUrl } from "./expressions.ts";
 import type { WasmModules } from "./wasm-modules.ts";
 
+/** And no more than a quarter of the memory there is (spec 60 §13). */
 const renderCacheBytes = 64 * 1024 * 1024;
 
 /** Everything a pass works with; the stack closes it. */
@@ -62,12 +63,15 @@ export async function buildEngine(
     readonly metrics: Metrics;
     readonly modules: WasmModules;
     readonly cel: Cel;
+    /** Undefined: unlimited. */
+    readonly memoryLimitBytes: number | undefined;
+    readonly mayBegin: () => boolean;
   },
 ): Promise<Engine> {
   const { config, clock, random, logger, access, accounts, caches, controller, metrics, modules, cel } = parts;
   const { stageSets, inventories } = parts.stores;
   const records = stack.use(createRecordIndex(caches));
-  const compute = stack.use(createComputePool({ clock, workerUrl }));
+  const compute = stack.use(createComputePool({ clock, workerUrl, mayBegin: parts.mayBegin }));
   const dir = await createArtifactFolder(tmpdir());
   stack.defer(() => rm(dir, { recursive: true, force: true }));
   const { allowLoopback, ownAddresses } = config;
@@ -147,7 +151,9 @@ export async function buildEngine(
       }),
       perObject: config.objectLevelKms,
     },
-    renders: createRenderCache({ maxBytes: renderCacheBytes }),
+    renders: createRenderCache({
+      maxBytes: Math.min(renderCacheBytes, (parts.memoryLimitBytes ?? Infinity) / 4),
+    }),
     observer,
     metrics: metricReadings,
     actions,

@@ -24,12 +24,15 @@ import { buildEngine } from "./build-engine.ts";
 import { commit } from "./build-info.ts";
 import { startExpressions } from "./expressions.ts";
 import type { Config } from "./config.ts";
+import { collectGarbage } from "./heap.ts";
 import { lead, type Leadership } from "./leadership.ts";
 import { bindPatiently, openFixedListeners, type PatientListener } from "./listeners.ts";
+import { controlGroupMemory } from "./memory-limit.ts";
 import { startOwnCaches } from "./own-caches.ts";
 import { reportPrerequisites, type UnmetPrerequisite, watchedKind } from "./prerequisites.ts";
 import { createReadiness } from "./readiness.ts";
 import { createReports, fluxEvent, reportingController } from "./reports.ts";
+import { createMemoryGuard, type MemoryReading } from "../runtime/memory-guard.ts";
 import { StartError } from "./start-error.ts";
 import { startWebhook } from "./start-webhook.ts";
 import { version } from "./version.ts";
@@ -42,6 +45,8 @@ export interface StartOptions {
   readonly random?: Random;
   /** Default: found as spec 60 §1 says. */
   readonly cluster?: LoadedCluster;
+  /** How much memory there is; default: what the control group says. */
+  readonly memory?: () => MemoryReading | undefined;
   /** How long the gate goes on answering after the stop began, ms; default 5,000. */
   readonly drainMs?: number;
 }
@@ -136,6 +141,24 @@ export async function startController(options: StartOptions): Promise<RunningCon
     createReports({ events, metrics, logger, clock, trace: (name, attributes) => tracer.start(name, attributes) }),
   );
   const late: { controller?: StageSetController; engine?: Engine } = {};
+  const readMemory = options.memory ?? controlGroupMemory();
+  const memory = stack.use(
+    createMemoryGuard({
+      clock,
+      logger,
+      read: readMemory,
+      shed() {
+        late.engine?.renders.clear();
+        late.engine?.compute.retireIdle();
+        collectGarbage();
+      },
+      onRoom() {
+        late.engine?.compute.reconsider();
+        late.controller?.queue.reconsider();
+      },
+    }),
+  );
+  metrics.memoryPressure(() => memory.pressure);
   const sources = stack.use(
     startSourceWatches({
       client: unguarded,
@@ -172,6 +195,7 @@ export async function startController(options: StartOptions): Promise<RunningCon
     onProducerKinds: (kinds) => sources.refer(kinds),
     reports,
     meter: metrics.queue,
+    mayBegin: () => memory.mayBegin(),
     isReady: (stageSet) => gateView.isReady(stageSet),
   });
   late.controller = controller;
@@ -210,6 +234,8 @@ export async function startController(options: StartOptions): Promise<RunningCon
     metrics,
     modules,
     cel,
+    memoryLimitBytes: readMemory()?.limitBytes,
+    mayBegin: () => memory.mayBegin(),
   });
 
   const abort = new AbortController();

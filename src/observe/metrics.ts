@@ -38,6 +38,8 @@ export interface Metrics {
   /** Series of `stageset_stage_ready`, read at scrape time. */
   stageReady(read: () => Iterable<readonly [MetricLabels, number]>): void;
   readonly queue: QueueMetrics;
+  /** How short memory is, read at scrape time. */
+  memoryPressure(read: () => number): void;
   /** Drops every series of a StageSet that is gone, but for teardowns that were forced (spec 60 §6 a). */
   forget(namespace: string, name: string): void;
   forgetStage(namespace: string, name: string, stage: string): void;
@@ -218,6 +220,16 @@ export function createMetrics(build: {
           labels: stageSetLabels,
         },
         read,
+      ),
+    memoryPressure: (read) =>
+      scrapedGauge(
+        registry,
+        {
+          name: "stageset_memory_pressure",
+          help: "How short memory is: 0 not, 1 caches were dropped, 2 new passes wait",
+          labels: [],
+        },
+        () => [[{}, read()]],
       ),
     forget(namespace, name) {
       for (const family of Object.values(families)) family.remove({ namespace, name });

@@ -4,7 +4,7 @@ import { createManualClock } from "../lib/clock.ts";
 import { createQueue, type Turn } from "./queue.ts";
 
 /** A queue whose passes end when told to. */
-function scene(concurrency: number) {
+function scene(concurrency: number, mayBegin: () => boolean = () => true) {
   const clock = createManualClock();
   const running = new Map<string, () => void>();
   const turns: Turn<string>[] = [];
@@ -12,6 +12,7 @@ function scene(concurrency: number) {
   const queue = createQueue<string>({
     clock,
     concurrency,
+    mayBegin,
     groupOf: (key) => key.slice(0, key.indexOf("/")),
     run: (turn) => {
       doubled ||= running.has(turn.key);
@@ -212,4 +213,37 @@ test("a failure of what is waited for comes back with the place, also when the q
   expect(queue.running).toBe(1);
   await end("a/0");
   await stopped;
+});
+
+test("while memory is short no pass begins beside another, those under way take turns, and room lets others begin", async () => {
+  const short = { now: false };
+  const { queue, turns, keys, end } = scene(2, () => !short.now);
+  queue.add("a/0", "spec");
+  let back = false;
+  const answer = Promise.withResolvers<undefined>();
+  const away = turns[0]?.away(() => answer.promise).then(() => (back = true));
+  short.now = true;
+  queue.add("b/0", "spec");
+  queue.add("c/0", "spec");
+  // The first one waits for an answer and still holds what it read.
+  expect(keys()).toEqual(["a/0"]);
+  answer.resolve(undefined);
+  await away;
+  expect([keys(), back]).toEqual([["a/0"], true]);
+  await end("a/0");
+  expect(keys()).toEqual(["a/0", "b/0"]);
+  short.now = false;
+  queue.reconsider();
+  expect(keys()).toEqual(["a/0", "b/0", "c/0"]);
+});
+
+test("while memory is short a pass that waits for somebody else's server does not keep the others from beginning", async () => {
+  const short = { now: false };
+  const { queue, turns, keys } = scene(1, () => !short.now);
+  queue.add("hung/0", "spec");
+  void turns[0]?.elsewhere(() => new Promise(() => undefined), new AbortController().signal);
+  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  short.now = true;
+  queue.add("b/0", "spec");
+  expect(keys()).toEqual(["hung/0", "b/0"]);
 });

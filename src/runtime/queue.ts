@@ -34,6 +34,8 @@ export interface QueueOptions<Cause> {
   readonly run: (turn: Turn<Cause>) => Promise<void>;
   /** Told of what happens, for metrics. */
   readonly meter?: QueueMeter | undefined;
+  /** While false no pass begins beside another; those under way take turns at one place. Default: always true. */
+  readonly mayBegin?: () => boolean;
 }
 
 /** What a queue tells of its keys; each call returns at once. */
@@ -57,6 +59,8 @@ export interface Queue<Cause> {
   wakeAt(key: string, elapsed: number, cause: Cause): void;
   /** Drops times and events that wait; a running pass goes on. */
   forget(key: string): void;
+  /** {@link QueueOptions.mayBegin} has become true. */
+  reconsider(): void;
   readonly running: number;
   /** Passes that are due and have no place. */
   readonly depth: number;
@@ -105,6 +109,8 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
   const shares = new Map<string, { users: number; readonly places: Semaphore }>();
   let running = 0;
   let away = 0;
+  /** Passes that run without a place. */
+  let beside = 0;
   let stopped = false;
 
   const entryOf = (key: string): Entry<Cause> => {
@@ -181,9 +187,16 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
     if (left === 0) runningByGroup.delete(entry.group);
     else runningByGroup.set(entry.group, left);
   };
+  /** One that is under way already and waits to go on; when none is under way any. */
+  const nextWhenShort = (): Entry<Cause> | undefined => {
+    if (running > 0) return undefined;
+    for (const members of ready.values()) for (const entry of members) if (entry.resume !== undefined) return entry;
+    // Those elsewhere wait for somebody else's server, which must not stop everybody.
+    return ended.size > beside ? undefined : nextEntry();
+  };
   const dispatch = (): void => {
     while (!stopped && running < concurrency) {
-      const entry = nextEntry();
+      const entry = (options.mayBegin?.() ?? true) ? nextEntry() : nextWhenShort();
       if (entry === undefined) return;
       take(entry);
       const { resume } = entry;
@@ -247,6 +260,7 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
     const share = shares.get(entry.group) ?? { users: 0, places: createSemaphore(mostElsewhere * concurrency) };
     shares.set(entry.group, share);
     share.users++;
+    beside++;
     entry.elsewhere = true;
     giveBack(entry);
     dispatch();
@@ -255,6 +269,7 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
       return await work();
     } finally {
       if (--share.users === 0) shares.delete(entry.group);
+      beside--;
       await comeBack(entry);
       entry.elsewhere = false;
     }
@@ -308,6 +323,7 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
         ready.delete(entry.group);
       if (entry.state !== "running" && entry.resume === undefined) entries.delete(key);
     },
+    reconsider: dispatch,
     get running() {
       return running;
     },

@@ -198,6 +198,22 @@ const rows: readonly Row[] = [
     fires: {},
   },
   {
+    title: "memory that stays short on one replica",
+    series: {
+      ...healthy,
+      [of("stageset_memory_pressure", 'pod="a"')]: "2x60",
+      [of("stageset_memory_pressure", 'pod="b"')]: "0x60",
+    },
+    minutes: 20,
+    fires: { StageSetControllerMemoryShort: 1 },
+  },
+  {
+    title: "caches that were dropped, and passes that waited for some minutes",
+    series: { ...healthy, [of("stageset_memory_pressure", "")]: "1x10 2x8 1x40" },
+    minutes: 50,
+    fires: {},
+  },
+  {
     title: "slow passes",
     series: { ...healthy, [passes("30")]: "0x60", [passes("60")]: "0+10x60", [passes("+Inf")]: "0+10x60" },
     minutes: 30,

@@ -8,7 +8,10 @@ afterEach(async () => {
   pools = [];
 });
 
-function start(size: number, o: { readonly clock?: Clock; readonly idleMs?: number } = {}): ComputePool {
+function start(
+  size: number,
+  o: { readonly clock?: Clock; readonly idleMs?: number; readonly mayBegin?: () => boolean } = {},
+): ComputePool {
   const workerUrl = new URL("build-crash-worker.ts", import.meta.url);
   const pool = createComputePool({ clock: systemClock, workerUrl, size, ...o });
   pools.push(pool);
@@ -111,6 +114,48 @@ describe("the compute pool", () => {
     await pool[Symbol.asyncDispose]();
     for (const job of await failed) expect(job).toMatchObject({ status: "rejected", reason: { name: "Shutdown" } });
     await expect(pool.run("echo", 3, options())).rejects.toMatchObject({ name: "Shutdown" });
+  });
+});
+
+describe("while memory is short", () => {
+  test("no job starts beside another, and room lets it start", async () => {
+    const short = { now: false };
+    const pool = start(2, { mayBegin: () => !short.now });
+    const stop = new AbortController();
+    const first = pool.run("hang", undefined, options({ signal: stop.signal }));
+    short.now = true;
+    const order: string[] = [];
+    const second = pool.run("echo", "second", options()).then(() => order.push("second"));
+    const third = pool.run("thread", undefined, options({ background: true })).then(() => order.push("third"));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(order).toEqual([]);
+    short.now = false;
+    pool.reconsider();
+    await Promise.all([second, third]);
+    expect(order).toEqual(["second", "third"]);
+    stop.abort(new Error("enough"));
+    await expect(first).rejects.toThrow("enough");
+  });
+
+  test("what nobody waits for gives way and does not start, and one job at a time goes on", async () => {
+    const short = { now: false };
+    const pool = start(2, { mayBegin: () => !short.now });
+    const given = pool.run("hang", undefined, options({ background: true }));
+    short.now = true;
+    const later = pool.run("echo", "later", options({ background: true }));
+    const wanted = pool.run("echo", 1, options());
+    await expect(given).rejects.toMatchObject({ reason: "Overloaded" });
+    expect(await wanted).toBe(1);
+    short.now = false;
+    pool.reconsider();
+    expect(await later).toBe("later");
+  });
+
+  test("idle workers end when asked to", async () => {
+    const pool = start(1);
+    const before = await pool.run("thread", undefined, options());
+    pool.retireIdle();
+    expect(await pool.run("thread", undefined, options())).not.toBe(before);
   });
 });
 

@@ -1,6 +1,8 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { collectGarbage } from "../../src/main/heap.ts";
+import { eventually } from "../support/eventually.ts";
 
 const url = (path: string): string => JSON.stringify(fileURLToPath(new URL(path, import.meta.url)));
 
@@ -37,4 +39,12 @@ test("memory that is free is given back by V8 while the process is idle", { time
     child.kill("SIGKILL");
   }
   expect(trace).toContain("finished GC");
+});
+
+test("garbage is collected when asked for", async () => {
+  let dropped: unknown = Array.from({ length: 1_000_000 }, (_, index) => ({ index }));
+  const gone = new WeakRef(dropped as object);
+  dropped = undefined;
+  collectGarbage();
+  await eventually(() => gone.deref() === undefined, { timeoutMs: 10_000 });
 });

@@ -8,6 +8,7 @@ import { readConfig, type Config } from "../../src/main/config.ts";
 import { startController, type RunningController } from "../../src/main/start-controller.ts";
 import { createLogger } from "../../src/observe/logger.ts";
 import { systemClock } from "../../src/lib/clock.ts";
+import type { MemoryReading } from "../../src/runtime/memory-guard.ts";
 import type { TestCluster } from "./cluster.ts";
 import { bindInstallation, controllerToken } from "./controller-account.ts";
 import { eventually } from "./eventually.ts";
@@ -25,6 +26,8 @@ export interface TestControllerOptions {
   /** An API server address other than the control plane's own: a proxy's. */
   readonly server?: string;
   readonly caPem?: string;
+  /** Default: without a limit, for many controllers share this process. */
+  readonly memory?: () => MemoryReading | undefined;
 }
 
 /** The controller in this process, its gate, metrics and probes on free ports of loopback. */
@@ -61,6 +64,7 @@ export async function startTestController(
       },
       credential: tokenCredential(options.token ?? (await controllerToken(cluster))),
     },
+    memory: options.memory ?? (() => undefined),
     drainMs: 0,
   });
   const fetchFrom = async (

@@ -14,6 +14,8 @@ export interface RenderCache {
   drop(key: string): void;
   /** Forgets all that is kept for this StageSet, which is gone: its uid begins each of its keys ({@link renderKeyOf}). */
   release(uid: string): void;
+  /** Forgets all that is kept. */
+  clear(): void;
 }
 
 export function renderKeyOf(uid: string, hash: string): string {
@@ -56,6 +58,10 @@ export function createRenderCache(options: { readonly maxBytes: number }): Rende
     release(uid) {
       const own = renderKeyOf(uid, "");
       for (const key of kept.keys()) if (key.startsWith(own)) drop(key);
+    },
+    clear() {
+      kept.clear();
+      bytes = 0;
     },
     async getAhead(key, build) {
       const known = peek(key) ?? (await building.get(key));
