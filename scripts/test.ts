@@ -11,7 +11,7 @@ import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { prometheusPath, shellcheckPath } from "../src/dev/debian-package.ts";
-import { chartTools, deliveryTools, kwokTools, sopsTools, toolPaths } from "../src/dev/tools.ts";
+import { chartTools, deliveryTools, kwokTools, signingTools, sopsTools, toolPaths } from "../src/dev/tools.ts";
 import { asArray, asNumber, asText, at } from "../src/lib/json.ts";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -38,6 +38,7 @@ async function main(): Promise<number> {
       "registry",
       "source-controller",
       ...chartTools,
+      ...signingTools,
       ...sopsTools,
       ...deliveryTools,
     ],

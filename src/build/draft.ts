@@ -1,3 +1,4 @@
+import { imagesOf } from "../domain/images/pod-spec.ts";
 import type { ObjectControls } from "../domain/rendered.ts";
 import { readControls } from "./controls.ts";
 import { helmHooks } from "./helm-hook.ts";
@@ -21,6 +22,7 @@ export interface Draft extends Omit<Manifest, "value"> {
   readonly controls: ObjectControls;
   readonly helmHook: boolean;
   readonly expires: boolean;
+  readonly images: readonly string[];
   readonly head: Uint8Array;
   readonly tail: Uint8Array;
 }
@@ -49,6 +51,7 @@ export function draftManifest(manifest: Manifest, labels: OwnerLabels): Draft {
     controls: readControls(value),
     helmHook: helmHooks(manifest).length > 0,
     expires: isExpiringJob(manifest),
+    images: imagesOf(value, manifest),
     head: Buffer.from(`{${before}${before === "" ? "" : ","}"metadata":{${renderMembers(metadata, inside.before)}`),
     tail: Buffer.from(`${rest === "" ? "" : ","}${rest}}${after === "" ? "" : ","}${after}}`),
   };

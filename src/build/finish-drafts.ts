@@ -48,12 +48,13 @@ export async function finishDrafts(
 }
 
 function finishDraft(draft: Draft, namespace: string): RenderedObject {
-  const { group, version, kind, name, controls, helmHook, expires } = draft;
+  const { group, version, kind, name, controls, helmHook, expires, images } = draft;
   const inserted = namespace === "" ? "" : `,"namespace":${JSON.stringify(namespace)}`;
   const body = joined([draft.head, Buffer.from(inserted), draft.tail]);
   const id = renderObjectId({ group, kind, namespace, name });
   const identity = { id, group, version, kind, namespace, name };
-  return { ...identity, hash: hash("sha256", body), body, controls, helmHook, expires };
+  const found = images.length === 0 ? {} : { images };
+  return { ...identity, hash: hash("sha256", body), body, controls, helmHook, expires, ...found };
 }
 
 /** In memory of its own: renders are kept for long, and from Node's pool each would keep 8 KB of what passes alive. */

@@ -1,4 +1,5 @@
 import { X509Certificate } from "node:crypto";
+import { containerLists, podSpecPath } from "../domain/images/pod-spec.ts";
 import { invalid, type Manifest } from "./manifest.ts";
 import {
   emptyMapping,
@@ -17,21 +18,6 @@ const serverFields = {
   ...{ managedFields: undefined, selfLink: undefined },
 };
 
-/** Where the pod spec is, per kind of a pod template, by `<group>/<kind>`. */
-const podSpecs = new Map<string, readonly string[]>([
-  ["/Pod", ["spec"]],
-  ["/PodTemplate", ["template", "spec"]],
-  ["batch/CronJob", ["spec", "jobTemplate", "spec", "template", "spec"]],
-  ...[
-    "/ReplicationController",
-    "apps/Deployment",
-    "apps/StatefulSet",
-    "apps/DaemonSet",
-    "apps/ReplicaSet",
-    "batch/Job",
-  ].map((kind) => [kind, ["spec", "template", "spec"]] as const),
-]);
-
 /** The object as it is applied (spec 20 §5.5), or undefined when it is none of the cluster's. */
 export function normaliseManifest(manifest: Manifest): Manifest | undefined {
   if (manifest.group === "kustomize.config.k8s.io") return undefined;
@@ -44,9 +30,9 @@ export function normaliseManifest(manifest: Manifest): Manifest | undefined {
   if (kind === "/Secret") value = withEncodedData(manifest, value);
   if (kind === "/Service") value = change(value, ["spec", "ports"], withProtocols);
   if (isDefinition) value = withoutBrokenBundle(value);
-  const podSpec = podSpecs.get(kind);
+  const podSpec = podSpecPath(manifest);
   if (podSpec !== undefined) {
-    for (const containers of ["containers", "initContainers", "ephemeralContainers"])
+    for (const containers of containerLists)
       value = change(value, [...podSpec, containers], withContainerProtocols);
   }
   return { ...manifest, value };

@@ -69,6 +69,7 @@ const tools = {
   actionlint: { module: "actionlint", package: "github.com/rhysd/actionlint/cmd/actionlint" },
   "grafana-schema": { module: "grafana-schema", package: "." },
   sops: { module: "sops", package: "github.com/getsops/sops/v3/cmd/sops" },
+  cosign: { module: "cosign", package: "github.com/sigstore/cosign/v3/cmd/cosign" },
 } as const satisfies Readonly<Record<string, Tool>>;
 
 export type ToolName = keyof typeof tools;
@@ -80,6 +81,8 @@ export const toolNames = Object.keys(tools) as readonly ToolName[]; // The keys 
 export const chartTools: readonly ToolName[] = ["helm", "kubectl", "actionlint", "grafana-schema"];
 /** Writes encrypted files, as users do. */
 export const sopsTools: readonly ToolName[] = ["sops"];
+/** Signs images, as users do. */
+export const signingTools: readonly ToolName[] = ["cosign", "registry"];
 /** The delivery controllers that hold promotions on a stage. */
 export const deliveryTools: readonly ToolName[] = ["flagger", "rollouts-controller"];
 /** What `startControlPlane` needs without, and with, a simulated node. */

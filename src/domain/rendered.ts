@@ -16,6 +16,8 @@ export interface RenderedObject extends ObjectId {
   readonly secretInput?: boolean;
   /** A Job that Kubernetes removes some time after it ended (`ttlSecondsAfterFinished`). */
   readonly expires?: boolean;
+  /** Images of its pod spec; absent: none. */
+  readonly images?: readonly string[];
 }
 
 /** What a manifest says about its own handling, by annotation or label (spec 20 §6.6). */

@@ -189,6 +189,7 @@ export const stageSetStatus = () =>
       object("Revisions whose images are not verified.", {
         token: optional(text("Value of the skip-image-verification annotation.")),
         revisions: optional(textMap("Revision by stage.")),
+        digests: optional(textMap("Digest of the artifact by stage: a revision may be published anew.")),
       }),
     ),
     ...overrides,
