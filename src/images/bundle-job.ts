@@ -91,13 +91,11 @@ function shown(text: string): string {
 }
 
 /** Exactly one of the two is set, or nothing matches. */
-function matches(value: string, exact: string | undefined, expression: string | undefined): boolean {
-  if (value === "" || (exact === undefined) === (expression === undefined)) return false;
-  if (exact !== undefined) return value === exact;
+function matches(value: string, exact = "", expression = ""): boolean {
+  if (value === "" || (exact === "") === (expression === "")) return false;
+  if (exact !== "") return value === exact;
   try {
-    return RE2JS.compile(expression ?? "")
-      .matcher(value)
-      .find();
+    return RE2JS.compile(expression).matcher(value).find();
   } catch {
     return false;
   }
