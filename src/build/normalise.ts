@@ -32,8 +32,7 @@ export function normaliseManifest(manifest: Manifest): Manifest | undefined {
   if (isDefinition) value = withoutBrokenBundle(value);
   const podSpec = podSpecPath(manifest);
   if (podSpec !== undefined) {
-    for (const containers of containerLists)
-      value = change(value, [...podSpec, containers], withContainerProtocols);
+    for (const containers of containerLists) value = change(value, [...podSpec, containers], withContainerProtocols);
   }
   return { ...manifest, value };
 }
