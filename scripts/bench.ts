@@ -1,12 +1,13 @@
 /**
  * Measures the controller on a real control plane and prints one JSON line per row: ours, the floor of a bare client in the
  * same run, their ratio, the controller's CPU and memory, requests. `npm run bench -- [row …]`; rows:
- * see `rows` below. Without arguments those that take seconds. `BENCH_ARGS`: more flags of the controller;
+ * see `rows` below; those of a `pod` run within its limits (1 CPU, 512 MiB) and need root. Without arguments those that take seconds. `BENCH_ARGS`: more flags of the controller;
  * `BENCH_CPU_PROF`: a folder for its CPU profile. Progress goes to stderr.
  */
 import { sleep, systemClock } from "../src/lib/clock.ts";
 import type { KubeObject } from "../src/lib/kube-object.ts";
 import { mergePatchRequest } from "../src/kube/request.ts";
+import { burstRow, manyObjectsRow, nearLimitRow, steadyRows, stuckRow } from "./bench/capacity-rows.ts";
 import { deployments, progress, stageSets, startBenchCluster, startProgram } from "./bench/cluster.ts";
 import { driftRow } from "./bench/drift-row.ts";
 import { gateRows } from "./bench/gate-rows.ts";
@@ -55,6 +56,11 @@ const rows: Readonly<Record<string, () => Promise<void>>> = {
   "scale-stages": () => releaseRow({ stageSets: 1, stages: 200, objects: 2 }),
   "scale-stages-1000": () => releaseRow({ stageSets: 1, stages: 1_000, objects: 1 }),
   "scale-artifact": () => bigArtifactRow(60),
+  "pod-burst": () => burstRow(50),
+  "pod-steady": () => steadyRows({ stageSets: 500, stages: 3, objects: 20 }),
+  "pod-stuck": () => stuckRow(20),
+  "pod-objects": () => manyObjectsRow(10_000),
+  "pod-memory": () => nearLimitRow(8),
 };
 
 const wanted = process.argv.slice(2);

@@ -14,6 +14,7 @@ import { type ApiResource, applyRequest, getRequest } from "../../src/kube/reque
 import { sleep, systemClock } from "../../src/lib/clock.ts";
 import { asText, at } from "../../src/lib/json.ts";
 import { bundledProgram } from "./bundle.ts";
+import type { ControlGroup } from "./control-group.ts";
 import { deployment } from "./manifests.ts";
 
 /** A control plane of its own for one row, with a bare client and a publisher of artifacts. */
@@ -126,6 +127,7 @@ export function progress(line: string): void {
 /** The program under measurement, with its CPU and memory as the kernel counts them. */
 export interface MeasuredProgram extends AsyncDisposable {
   readonly gatePort: number;
+  readonly healthPort: number;
   /** User and system time so far, ms. */
   cpuMs(): Promise<number>;
   rssMb(): Promise<number>;
@@ -135,7 +137,11 @@ export interface MeasuredProgram extends AsyncDisposable {
   readonly startMs: number;
 }
 
-export async function startProgram(plane: ControlPlane): Promise<MeasuredProgram> {
+/** @param o `group`: what it may use; `args`: more flags. */
+export async function startProgram(
+  plane: ControlPlane,
+  o: { readonly group?: ControlGroup; readonly args?: readonly string[] } = {},
+): Promise<MeasuredProgram> {
   const dir = await mkdtemp(join(tmpdir(), "stageset-bench-"));
   const [gatePort, healthPort] = [await freePort(), await freePort()];
   const program = await bundledProgram();
@@ -146,6 +152,7 @@ export async function startProgram(plane: ControlPlane): Promise<MeasuredProgram
     "--metrics-bind-address=0",
     `--health-probe-bind-address=127.0.0.1:${healthPort}`,
     `--gate-bind-address=127.0.0.1:${gatePort}`,
+    ...(o.args ?? []),
     ...(process.env["BENCH_ARGS"] ?? "").split(" ").filter((arg) => arg !== ""),
   ];
   const profileDir = process.env["BENCH_CPU_PROF"];
@@ -154,6 +161,7 @@ export async function startProgram(plane: ControlPlane): Promise<MeasuredProgram
     env: { ...process.env, KUBECONFIG: plane.kubeconfigPath, ...profiling },
     stdio: ["ignore", "ignore", "pipe"],
   });
+  await o.group?.add(child.pid ?? 0);
   const logFile = join(dir, "controller.log");
   child.stderr.pipe(createWriteStream(logFile));
   const isReady = (): Promise<boolean> =>
@@ -171,6 +179,7 @@ export async function startProgram(plane: ControlPlane): Promise<MeasuredProgram
     Number(new RegExp(`${field}:\\s+(\\d+)`).exec(await stat("status"))?.[1] ?? "0");
   return {
     gatePort,
+    healthPort,
     startMs,
     async cpuMs() {
       const fields = (await stat("stat")).replace(/^.*\) /s, "").split(" ");

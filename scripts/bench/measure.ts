@@ -58,9 +58,20 @@ export async function prepare(cluster: BenchCluster, shape: Shape, make: Maker):
 
 export async function publish(
   cluster: BenchCluster,
-  { shape, make, version }: { readonly shape: Shape; readonly make: Maker; readonly version: string },
+  {
+    shape,
+    make,
+    version,
+    ...o
+  }: {
+    readonly shape: Shape;
+    readonly make: Maker;
+    readonly version: string;
+    /** Of the first so many alone. */
+    readonly count?: number;
+  },
 ): Promise<void> {
-  await each(shape.stageSets, (index) =>
+  await each(o.count ?? shape.stageSets, (index) =>
     cluster.publisher.publish({
       namespace,
       name: `s${index}`,
