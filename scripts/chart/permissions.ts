@@ -58,8 +58,10 @@ export const declaredRoles = {
         unused: {
           "stagesets/status get": contract,
           "stagesets/status patch": contract,
-          "stageledgers/status": "actions",
+          "stageledgers/status get": contract,
+          "stageledgers/status patch": contract,
         },
+        seldom: { "stageledgers/status update": "an action of scope Lifetime" },
         why: "write status",
       },
       {
@@ -84,7 +86,10 @@ export const declaredRoles = {
         resources: ["stageledgers"],
         verbs: [...read, "create"],
         symptom: "not ready.*stageledgers\\.stages\\.metio\\.wtf.*denied",
-        unused: { "stageledgers get": "actions", "stageledgers create": "actions" },
+        seldom: {
+          "stageledgers get": "an action of scope Lifetime",
+          "stageledgers create": "an action of scope Lifetime",
+        },
         why: "record what ran; their spec is the operator's",
       },
       {

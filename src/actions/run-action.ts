@@ -1,5 +1,6 @@
 import type { Action } from "../api/stage-set.ts";
 import type { ActionOutcome } from "../domain/actions/action-run.ts";
+import type { Witness } from "../domain/actions/stage-ledger.ts";
 import { positiveMs } from "../domain/timing.ts";
 import { deadline, DeadlineExceeded, linkSignals } from "../lib/abort.ts";
 import { sleep } from "../lib/clock.ts";
@@ -13,6 +14,7 @@ import { runJobs } from "./job.ts";
 import { patchTarget } from "./patch.ts";
 import { refused } from "./target.ts";
 import { waitFor } from "./wait.ts";
+import { awaitWitness } from "./witness.ts";
 
 /** Before attempt n+1: n times this, at most {@link longestBackoffMs} (spec 30 §2.2). */
 const backoffMs = 500;
@@ -31,21 +33,23 @@ export async function runAction(action: Action, context: ActionContext): Promise
       : deadline(context.clock, { timeoutMs, what: "the action", parent: context.signal });
   let waits: string | undefined;
   let last: ActionError | undefined;
-  const attempts = (action.retries ?? 0) + 1;
+  let attempts = (action.retries ?? 0) + 1;
   const deleting = { uid: undefined };
   for (let attempt = 1; ; attempt++) {
     try {
       if (attempt > 1) await sleep(context.clock, delayMs(attempt - 1, last), bound.signal);
-      const jobs = await tryOnce(action, {
-        context,
-        signal: bound.signal,
+      const attempted = {
+        ...{ context, signal: bound.signal, deleting },
         bounded: timeoutMs !== undefined,
-        deleting,
-        waitsFor: (cause) => {
+        waitsFor: (cause: string) => {
           waits = cause;
         },
-      });
-      return { kind: "completed", jobs };
+      };
+      const jobs = await tryOnce(action, attempted);
+      // Its effect is there: what fails from here on is no reason for another attempt.
+      attempts = attempt;
+      const witness = await witnessOf(action, attempted);
+      return { kind: "completed", jobs, ...(witness === undefined ? {} : { witness }) };
     } catch (error) {
       context.signal.throwIfAborted();
       if (bound.signal.aborted) return timedOut(timeoutMs ?? 0, waits ?? last?.message);
@@ -55,6 +59,11 @@ export async function runAction(action: Action, context: ActionContext): Promise
       last = failed;
     }
   }
+}
+
+async function witnessOf({ completionAnchor }: Action, o: Omit<Attempt, "access">): Promise<Witness | undefined> {
+  if (completionAnchor === undefined) return undefined;
+  return awaitWitness(completionAnchor, { ...o, access: await accessOf(o) });
 }
 
 /** Gives the Jobs it leaves to be deleted. */

@@ -17,7 +17,10 @@ export interface TargetKind {
  *
  * @throws {ActionError} permanent when it is not served; also when several groups serve it
  */
-export async function resourceOf({ apiVersion = "", kind }: TargetKind, attempt: Attempt): Promise<ApiResource> {
+export async function resourceOf(
+  { apiVersion = "", kind }: TargetKind,
+  attempt: Pick<Attempt, "access" | "signal">,
+): Promise<ApiResource> {
   const { access, signal } = attempt;
   if (apiVersion !== "") {
     const { group, version } = splitApiVersion(apiVersion);
@@ -43,7 +46,7 @@ function notServed(what: string): never {
 export function nameOf(
   resource: ApiResource,
   { namespace = "", name }: { readonly namespace?: string | undefined; readonly name: string },
-  { context }: Attempt,
+  { context }: Pick<Attempt, "context">,
 ): ObjectName {
   if (!resource.namespaced) return { name };
   return { namespace: namespace === "" ? context.namespace : namespace, name };

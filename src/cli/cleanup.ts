@@ -1,5 +1,5 @@
 import { finalizer } from "../api/keys.ts";
-import { asKubeObject } from "../engine/journal.ts";
+import { asKubeObject } from "../engine/kube-answer.ts";
 import { stageSets } from "../engine/resources.ts";
 import { KubeError } from "../kube/error.ts";
 import { deleteRequest, getRequest, jsonPatchRequest, listRequest, type ObjectName } from "../kube/request.ts";

@@ -1,7 +1,7 @@
 import { artifactsOf, type SourceTarget } from "../domain/pins.ts";
 import { stageReadiness, stageSource, type StageReadiness } from "../domain/stage-readiness.ts";
 import { sourceResource } from "../engine/flux-sources.ts";
-import { asKubeObject } from "../engine/journal.ts";
+import { asKubeObject } from "../engine/kube-answer.ts";
 import { stageSets } from "../engine/resources.ts";
 import { KubeError } from "../kube/error.ts";
 import { getRequest, listRequest } from "../kube/request.ts";

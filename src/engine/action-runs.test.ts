@@ -49,7 +49,15 @@ function start(runs: ActionRuns, url: string, ended: (outcome: ActionOutcome) =>
   const action = { name: "call", http: { url }, retries: 3 };
   runs.start(key, {
     call: {
-      ...{ stage: "only", list: "post", action, as: { kind: "controller" }, revision: "r1", tokens: [] },
+      ...{
+        stage: "only",
+        list: "post",
+        action,
+        as: { kind: "controller" },
+        revision: "r1",
+        ledgerKey: "r1",
+        tokens: [],
+      },
       ...{ generation: 1, uid: "u" },
     },
     access,

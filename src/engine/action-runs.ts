@@ -63,13 +63,18 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
     const { action, stage, list } = call;
     const about = options.logger.with({ ...key, stage, list, action: action.name });
     const startedAt = clock.monotonic();
+    let artifactDigest: string | undefined;
     about.info("running action");
     try {
       const outcome = await runAction(action, {
         namespace: key.namespace,
         owner: { ...key, uid: call.uid },
-        run: { list: `${list}:${stage}`, action: action.name, ledgerKey: call.revision, tokens: call.tokens },
-        build,
+        run: { list: `${list}:${stage}`, action: action.name, ledgerKey: call.ledgerKey, tokens: call.tokens },
+        build: async (wanted, attempt) => {
+          const built = await build(wanted, attempt);
+          artifactDigest = built.digest;
+          return built;
+        },
         random: options.random,
         access,
         homeAccess,
@@ -85,7 +90,7 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
       const seconds = (clock.monotonic() - startedAt) / 1_000;
       if (outcome.kind === "completed") about.info("action completed", { seconds });
       else about.warn("action failed", { seconds, error: outcome.cause });
-      return outcome;
+      return outcome.kind === "completed" ? { ...outcome, artifactDigest } : outcome;
     } catch (error) {
       if (!signal.aborted) about.error("an action failed for an unexpected reason", { error });
       const cause = "failed for an unexpected reason, which the controller's log tells";

@@ -6,8 +6,8 @@ import type { KubeObject } from "../lib/kube-object.ts";
 import type { KubeClient } from "../kube/client.ts";
 import { KubeError } from "../kube/error.ts";
 import { listRequest, type ApiResource } from "../kube/request.ts";
-import { asKubeObject } from "./journal.ts";
-import { stageInventories, stageSets } from "./resources.ts";
+import { asKubeObject } from "./kube-answer.ts";
+import { stageInventories, stageLedgers, stageSets } from "./resources.ts";
 
 const pageSize = 500;
 const longestBackoffMs = 10_000;
@@ -18,13 +18,14 @@ export interface CatchUpOptions {
   readonly namespaces: readonly string[] | undefined;
   readonly stageSets: { note(object: KubeObject): void };
   readonly inventories: { note(object: KubeObject): void };
+  readonly ledgers: { note(object: KubeObject): void };
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
 }
 
 /**
- * Reads StageSets and inventories as they are stored now. A watch may lag behind what the leader before us recorded, and
+ * Reads StageSets, inventories and ledgers as they are stored now. A watch may lag behind what the leader before us recorded, and
  * who does not know the newest inventory takes a StageSet for torn down whose objects are still there. Tried until it
  * succeeds.
  *
@@ -34,6 +35,7 @@ export async function catchUp(options: CatchUpOptions, signal: AbortSignal): Pro
   for (const namespace of options.namespaces ?? [undefined]) {
     await readAll(options, { resource: stageSets, namespace, into: options.stageSets }, signal);
     await readAll(options, { resource: stageInventories, namespace, into: options.inventories }, signal);
+    await readAll(options, { resource: stageLedgers, namespace, into: options.ledgers }, signal);
   }
 }
 

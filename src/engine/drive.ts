@@ -9,7 +9,7 @@ import {
   type PassState,
   type Snapshot,
 } from "../domain/pass/state.ts";
-import type { Effect, Outcome, Step, Write } from "../domain/pass/step.ts";
+import type { Effect, Outcome, Step } from "../domain/pass/step.ts";
 import { readyCondition } from "../domain/status.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import { KubeError } from "../kube/error.ts";
@@ -127,14 +127,13 @@ async function drive(
           : readFacts(engine, pass, step.facts, signal));
         break;
       case "record": {
-        const { write } = step;
-        const result = await away(() => writeRecord(engine, pass, { object, write }, signal));
+        const result = await away(() => writeRecord(engine, pass, { object, step }, signal));
         if (result === "gone") return { kind: "gone" };
         if (result === "acknowledged") {
           remember(pass.session, step.remember);
           for (const event of step.events ?? []) pass.report.event(event);
           if (step.completes !== undefined) concludeAction(engine, pass, step.completes);
-        } else if (++conflicts > mostConflicts) throw new KubeError(conflictError(pass.key));
+        } else if (result === "conflict" && ++conflicts > mostConflicts) throw new KubeError(conflictError(pass.key));
         break;
       }
       case "do":
@@ -207,9 +206,10 @@ async function readFacts(engine: Engine, pass: Pass, keys: readonly FactKey[], s
 async function writeRecord(
   engine: Engine,
   pass: Pass,
-  { object, write }: { readonly object: KubeObject; readonly write: Write },
+  { object, step }: { readonly object: KubeObject; readonly step: Extract<Step, { kind: "record" }> },
   signal: AbortSignal,
-): Promise<"acknowledged" | "conflict" | "gone"> {
+): Promise<"acknowledged" | "conflict" | "failed" | "gone"> {
+  const { write } = step;
   try {
     const result = await engine.journal.write(object, write, signal);
     if (result !== "acknowledged") return result;
@@ -223,10 +223,10 @@ async function writeRecord(
       engine.reports.teardownForced(pass.key, write.forced);
     return result;
   } catch (error) {
-    const failure = describeRecordFailure(write, error);
+    const failure = describeRecordFailure(step, error);
     if (failure === undefined) throw error;
     pass.results = { ...pass.results, recordFailure: failure };
-    return "acknowledged";
+    return "failed";
   }
 }
 

@@ -32,6 +32,12 @@ export interface Announcement {
 /** What the outside learns of passes; each call returns at once. */
 export interface Reports {
   event(key: StageSetKey, uid: string, event: Announcement): void;
+  /** An Event about the StageLedger of that name. */
+  ledgerEvent(key: StageSetKey, uid: string, event: Announcement): void;
+  /** A StageSet that is new found completed actions. */
+  ledgerAdopted(key: StageSetKey): void;
+  /** The witness of a completion cannot be read. */
+  anchorUnreadable(key: StageSetKey): void;
   stageApplied(key: StageSetKey, stage: string): void;
   driftCorrected(key: StageSetKey, stage: string, objects: number): void;
   /** A roll-out begins to wait for an update window. */

@@ -2,6 +2,7 @@ import type { KubeObject } from "../lib/kube-object.ts";
 import type { ResourceCache } from "../kube/cache.ts";
 import { inventoryStageSetLabel, stageLabel } from "../api/keys.ts";
 import { createFreshest } from "./freshest.ts";
+import { createOwnWrites } from "./own-writes.ts";
 
 /** StageInventory shards by StageSet, never older than our own last write. */
 export interface InventoryStore extends Disposable {
@@ -25,9 +26,6 @@ export interface InventoryStore extends Disposable {
   judge(shard: KubeObject, foreign: () => void): void;
 }
 
-/** Own writes remembered for {@link InventoryStore.judge}; a forgotten one costs one needless pass. */
-const mostRemembered = 20_000;
-
 export function createInventoryStore(
   cache: ResourceCache<KubeObject>,
   stageSets: Pick<ResourceCache<KubeObject>, "get" | "subscribe">,
@@ -36,14 +34,8 @@ export function createInventoryStore(
   /** Names of shards by StageSet, by stage: a StageSet may have thousands, and each write concerns a stage. */
   const names = new Map<string, Map<string, Set<string>>>();
   const listed = new Map<string, readonly KubeObject[]>();
-  const own = new Set<string>();
-  const remember = (mark: string): void => {
-    own.add(mark);
-    const oldest = own.values().next().value;
-    if (own.size > mostRemembered && oldest !== undefined) own.delete(oldest);
-  };
+  const own = createOwnWrites();
   const lost = new Map<string, Map<string, KubeObject>>();
-  const underWay = new Map<string, { count: number; readonly after: (() => void)[] }>();
   const isOwnWrite = (shard: KubeObject): boolean =>
     own.has(shard.metadata.resourceVersion ?? "") || own.has(`deleted ${shard.metadata.uid ?? ""}`);
   const keyOf = (shard: KubeObject): string =>
@@ -64,12 +56,7 @@ export function createInventoryStore(
     const key = keyOf(shard);
     lost.set(key, (lost.get(key) ?? new Map<string, KubeObject>()).set(name, shard));
   };
-  /** Runs at once, or when the answers to our own writes are in. */
-  const afterWrites = (shard: KubeObject, run: () => void): void => {
-    const writes = underWay.get(keyOf(shard));
-    if (writes === undefined) run();
-    else writes.after.push(run);
-  };
+  const afterWrites = (shard: KubeObject, run: () => void): void => own.after(keyOf(shard), run);
   for (const shard of cache.list()) add(shard);
   const subscription = cache.subscribe((change) => {
     if (change.type !== "deleted") {
@@ -108,31 +95,19 @@ export function createInventoryStore(
     note(shard) {
       freshest.note(shard);
       add(shard);
-      remember(shard.metadata.resourceVersion ?? "");
+      own.remember(shard.metadata.resourceVersion ?? "");
     },
     noteDeleted(shard) {
       freshest.noteDeleted(shard);
       listed.delete(keyOf(shard));
-      remember(`deleted ${shard.metadata.uid ?? ""}`);
+      own.remember(`deleted ${shard.metadata.uid ?? ""}`);
     },
     noteMissing(shard) {
       freshest.noteDeleted(shard);
       listed.delete(keyOf(shard));
       lose(shard);
     },
-    writing(namespace, stageSet) {
-      const key = `${namespace}/${stageSet}`;
-      const writes = underWay.get(key) ?? { count: 0, after: [] };
-      underWay.set(key, writes);
-      writes.count++;
-      return {
-        [Symbol.dispose]: () => {
-          if (--writes.count > 0) return;
-          underWay.delete(key);
-          for (const judge of writes.after) judge();
-        },
-      };
-    },
+    writing: (namespace, stageSet) => own.writing(`${namespace}/${stageSet}`),
     judge(shard, foreign) {
       afterWrites(shard, () => {
         if (!isOwnWrite(shard)) foreign();

@@ -19,6 +19,9 @@ import {
   replaceStatusRequest,
 } from "../kube/request.ts";
 import type { Freshest } from "./freshest.ts";
+import { asKubeObject } from "./kube-answer.ts";
+import { refreshLedger, writeLedger } from "./ledger-records.ts";
+import type { LedgerStore } from "./ledger-store.ts";
 import type { InventoryStore } from "./inventory-store.ts";
 import { createRecordedStages, type RecordedStages } from "./recorded-stages.ts";
 import { stageInventories, stageSets } from "./resources.ts";
@@ -39,6 +42,12 @@ export interface Journal {
   object(key: StageSetKey): KubeObject | undefined;
   stored(object: KubeObject): Stored;
   /**
+   * Reads the StageLedger of the StageSet as it is now, which {@link Journal.stored} gives from then on.
+   *
+   * @throws {KubeError}
+   */
+  readLedger(key: StageSetKey, signal: AbortSignal): Promise<void>;
+  /**
    * Has one record acknowledged. `conflict`: something newer is stored, which {@link Journal.object} shows from now on.
    *
    * @throws {KubeError} any other refusal
@@ -50,6 +59,7 @@ export interface JournalOptions {
   readonly client: KubeClient;
   readonly stageSets: Freshest;
   readonly inventories: InventoryStore;
+  readonly ledgers: LedgerStore;
   readonly shardCap: number;
   /** An inventory entry that cannot be read: counted and logged, never fatal (spec 10 §7). */
   readonly onSkipped: (key: StageSetKey, entry: SkippedEntry) => void;
@@ -106,7 +116,9 @@ export function createJournal(options: JournalOptions): Journal {
       hasFinalizer: object.metadata.finalizers?.includes(finalizer) ?? false,
       status: statusOf(object),
       inventory: read(object),
+      ledger: options.ledgers.get(object.metadata.namespace ?? "", object.metadata.name),
     }),
+    readLedger: (key, signal) => refreshLedger(options, key, signal),
     async write(object, write, signal) {
       switch (write.kind) {
         case "status":
@@ -118,6 +130,11 @@ export function createJournal(options: JournalOptions): Journal {
           return object.metadata.deletionTimestamp === undefined
             ? writeInventories(options, object, write, signal)
             : shrinkShards(options, object, write, signal);
+        case "ledgerCreation":
+        case "ledger": {
+          const { namespace = "", name } = object.metadata;
+          return writeLedger(options, { namespace, name }, write, signal);
+        }
         case "inventoryRemoval":
           return writeShards(options, object, { stage: write.stage, record: undefined }, signal);
       }
@@ -305,17 +322,4 @@ async function refreshShards(
 export function statusOf(object: KubeObject): StageSetStatus {
   // Written only through /status, whose schema the API server enforced; the spec is parsed, see snapshot.ts.
   return asObject(object["status"]) ?? {};
-}
-
-/** An answer of the API server to a request for one object. */
-export function asKubeObject(value: unknown): KubeObject {
-  const object = asObject(value);
-  if (object === undefined || asObject(object["metadata"]) === undefined)
-    throw new KubeError({
-      reason: "Other",
-      message: "the API server answered with something that is no object",
-      afterSend: true,
-    });
-  // The API server guarantees apiVersion, kind and metadata.name of every object it answers with.
-  return object as unknown as KubeObject;
 }

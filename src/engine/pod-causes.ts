@@ -11,7 +11,8 @@ import { abortable } from "../lib/abortable.ts";
 import { sleep, type Clock } from "../lib/clock.ts";
 import { asArray, asObject, at } from "../lib/json.ts";
 import { createSemaphore } from "../lib/semaphore.ts";
-import { asKubeObject, type StageSetKey } from "./journal.ts";
+import { type StageSetKey } from "./journal.ts";
+import { asKubeObject } from "./kube-answer.ts";
 import { pods as podKind } from "./resources.ts";
 
 /** A workload that is not ready, and the identity under which its pods may be looked at. */

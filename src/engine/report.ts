@@ -44,7 +44,9 @@ export function createPassReport(): PassReport {
       drift.clear();
       for (const event of events.splice(0)) {
         if (event.once !== undefined && !sayOnce(pass.session, event.once)) continue;
-        tell(engine, pass, event);
+        if (event.reason === "LedgerAdopted") engine.reports.ledgerAdopted(pass.key);
+        if (event.about === "ledger") tellOfLedger(engine, pass, event);
+        else tell(engine, pass, event);
       }
     },
     end(engine, pass, outcome) {
@@ -167,6 +169,12 @@ function tell(
   { type, reason, note }: Pick<PassEvent, "type" | "reason" | "note">,
 ): void {
   engine.reports.event(pass.key, pass.snapshot.uid, { type, reason, note, revision: revisionOf(engine, pass) });
+}
+
+function tellOfLedger(engine: Engine, { key }: Reported, { type, reason, note }: PassEvent): void {
+  const object = engine.journal.object(key);
+  const ledger = object === undefined ? undefined : engine.journal.stored(object).ledger;
+  if (ledger !== undefined) engine.reports.ledgerEvent(key, ledger.uid, { type, reason, note });
 }
 
 /** What the current or last run is pinned to. */

@@ -6,6 +6,7 @@ const core = { group: "", version: "v1", verbs: [] } as const;
 /** The kinds the engine reads and writes as the controller, which need no discovery. */
 export const stageSets: ApiResource = { ...own, kind: "StageSet", plural: "stagesets" };
 export const stageInventories: ApiResource = { ...own, kind: "StageInventory", plural: "stageinventories" };
+export const stageLedgers: ApiResource = { ...own, kind: "StageLedger", plural: "stageledgers" };
 export const namespaces: ApiResource = { ...core, kind: "Namespace", plural: "namespaces", namespaced: false };
 export const configMaps: ApiResource = { ...core, kind: "ConfigMap", plural: "configmaps", namespaced: true };
 export const serviceAccounts: ApiResource = {

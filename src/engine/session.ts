@@ -30,6 +30,8 @@ export interface Session {
   held: ReadyReason | "unknown" | undefined;
   /** Stages whose error budget could not be read last; "": the rollout-wide one. */
   readonly unreadable: Set<string>;
+  /** `<stage> <action>` of completions whose witness could not be read last. */
+  readonly unreadableAnchors: Set<string>;
   /** Keys of Events that are said once. */
   readonly said: Set<string>;
 }
@@ -50,6 +52,7 @@ export function createSession(): Session {
     announced: undefined,
     held: "unknown",
     unreadable: new Set(),
+    unreadableAnchors: new Set(),
     said: new Set(),
   };
 }

@@ -14,6 +14,7 @@ import type { Cel } from "../engine/facts/cel.ts";
 import { createRenderCache } from "../engine/facts/render-cache.ts";
 import type { Freshest } from "../engine/freshest.ts";
 import type { InventoryStore } from "../engine/inventory-store.ts";
+import type { LedgerStore } from "../engine/ledger-store.ts";
 import { createMetricReader } from "../engine/metrics/metric-source.ts";
 import { createMetricReadings } from "../engine/metrics/metric-readings.ts";
 import { createJournal, type StageSetKey } from "../engine/journal.ts";
@@ -56,7 +57,11 @@ export async function buildEngine(
     readonly accounts: AccountUsage;
     readonly caches: OwnCaches;
     /** Records as they were acknowledged to us, or seen by watch since. */
-    readonly stores: { readonly stageSets: Freshest; readonly inventories: InventoryStore };
+    readonly stores: {
+      readonly stageSets: Freshest;
+      readonly inventories: InventoryStore;
+      readonly ledgers: LedgerStore;
+    };
     readonly leadership: Pick<Leadership, "mayForget" | "mayWrite">;
     readonly controller: StageSetController;
     readonly reports: Engine["reports"];
@@ -69,7 +74,7 @@ export async function buildEngine(
   },
 ): Promise<Engine> {
   const { config, clock, random, logger, access, accounts, caches, controller, metrics, modules, cel } = parts;
-  const { stageSets, inventories } = parts.stores;
+  const { stageSets, inventories, ledgers } = parts.stores;
   const records = stack.use(createRecordIndex(caches));
   const compute = stack.use(createComputePool({ clock, workerUrl, mayBegin: parts.mayBegin }));
   const dir = await createArtifactFolder(tmpdir());
@@ -108,6 +113,9 @@ export async function buildEngine(
   const observer = stack.use(createObserver({ clock, logger, wake }));
   const podCauses = stack.use(createPodCauses({ clock, wake }));
   watchInventories(caches.inventories, { inventories, controller });
+  caches.ledgers.subscribe(({ object, namespace, name }) =>
+    ledgers.judge(object, () => controller.wake({ namespace, name }, "ledger")),
+  );
   return {
     clock,
     random,
@@ -126,6 +134,7 @@ export async function buildEngine(
       client: access.controller.client,
       stageSets,
       inventories,
+      ledgers,
       shardCap: config.shardCap,
       onSkipped: (key, entry) => {
         metrics.inventorySkipped.add({ namespace: key.namespace, stageset: key.name, stage: entry.stage });

@@ -1,4 +1,4 @@
-import { stageInventories, stageSets as stageSetResource } from "../engine/resources.ts";
+import { stageInventories, stageLedgers, stageSets as stageSetResource } from "../engine/resources.ts";
 import { startCache, type ResourceCache } from "../kube/cache.ts";
 import type { KubeClient } from "../kube/client.ts";
 import type { ApiResource } from "../kube/request.ts";
@@ -7,18 +7,17 @@ import type { KubeObject } from "../lib/kube-object.ts";
 import type { Logger } from "../lib/telemetry.ts";
 import type { Config } from "./config.ts";
 
-const ledgers: ApiResource = { ...stageSetResource, kind: "StageLedger", plural: "stageledgers" };
 const fleets: ApiResource = { ...stageSetResource, kind: "FleetRollout", plural: "fleetrollouts", namespaced: false };
 
 /** Watches of our own kinds. */
 export interface OwnCaches {
   readonly stageSets: ResourceCache<KubeObject>;
   readonly inventories: ResourceCache<KubeObject>;
-  readonly ledgers: ResourceCache<undefined>;
+  readonly ledgers: ResourceCache<KubeObject>;
   readonly fleets: ResourceCache<undefined>;
 }
 
-/** Of ledgers and fleets only their presence matters so far. The stack closes the watches. */
+/** Of fleets only their presence matters so far. The stack closes the watches. */
 export function startOwnCaches(
   stack: AsyncDisposableStack,
   options: { readonly client: KubeClient; readonly config: Config; readonly clock: Clock; readonly logger: Logger },
@@ -30,7 +29,7 @@ export function startOwnCaches(
   return {
     stageSets: stack.use(startCache({ ...scoped, resource: stageSetResource, project: withoutManagedFields })),
     inventories: stack.use(startCache({ ...scoped, resource: stageInventories, project: withoutManagedFields })),
-    ledgers: stack.use(startCache({ ...scoped, resource: ledgers, project: nothing, metadataOnly: true })),
+    ledgers: stack.use(startCache({ ...scoped, resource: stageLedgers, project: withoutManagedFields })),
     fleets: stack.use(startCache({ ...base, resource: fleets, project: nothing, metadataOnly: true })),
   };
 }

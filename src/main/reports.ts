@@ -24,7 +24,15 @@ const controller = "stageset";
 const reconciler = { controller, controllerGroup: apiGroup, controllerKind: "StageSet" };
 
 /** Reasons the alert on failures counts, as far as this build can end a pass with them; their counters start at 0. */
-const countedFromStart = ["Succeeded", "StageFailed", "InvalidSpec", "ResolveFailed", "RBACDenied", "Stalled"] as const;
+const countedFromStart = [
+  "Succeeded",
+  "StageFailed",
+  "InvalidSpec",
+  "ResolveFailed",
+  "RBACDenied",
+  "Stalled",
+  "ActionDirty",
+] as const;
 
 export interface ReportOptions {
   readonly events: EventRecorder;
@@ -69,6 +77,10 @@ export function createReports(options: ReportOptions): ProcessReports {
       const annotations = revision === undefined ? undefined : { [revisionAnnotation]: revision };
       events.record({ regarding: { apiVersion, kind: "StageSet", ...key, uid }, type, reason, note, annotations });
     },
+    ledgerEvent: (key, uid, { type, reason, note }) =>
+      events.record({ regarding: { apiVersion, kind: "StageLedger", ...key, uid }, type, reason, note }),
+    ledgerAdopted: (key) => metrics.ledgerAdoptions.add({ ...key }),
+    anchorUnreadable: (key) => metrics.anchorErrors.add({ ...key }),
     stageApplied: (key, stage) => metrics.stagesApplied.add({ ...key, stage }),
     driftCorrected: (key, stage, objects) => metrics.driftCorrected.add({ ...key, stage }, objects),
     updateDeferred: (key) => metrics.updateDeferred.add({ ...key }),
@@ -274,6 +286,7 @@ function startCounters(
     for (const reason of countedFromStart) metrics.reconciles.add({ ...key, reason }, 0);
     for (const reason of dropReasons) metrics.teardownForced.add({ ...key, reason }, 0);
     metrics.updateDeferred.add({ ...key }, 0);
+    metrics.anchorErrors.add({ ...key }, 0);
     metrics.metricSourceErrors.add({ ...key }, 0);
   }
   const known = new Set(before === undefined ? [] : stageNames(before));

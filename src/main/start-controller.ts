@@ -7,6 +7,7 @@ import type { Engine } from "../engine/engine.ts";
 import { catchUp } from "../engine/catch-up.ts";
 import { createFreshest } from "../engine/freshest.ts";
 import { createInventoryStore } from "../engine/inventory-store.ts";
+import { createLedgerStore } from "../engine/ledger-store.ts";
 import { stageSets as stageSetResource } from "../engine/resources.ts";
 import { createGate, gateHeaders } from "../http/gate.ts";
 import { createAccessProvider } from "../identity/access.ts";
@@ -209,6 +210,7 @@ export async function startController(options: StartOptions): Promise<RunningCon
   const stores = {
     stageSets: stack.use(createFreshest(caches.stageSets)),
     inventories: stack.use(createInventoryStore(caches.inventories, caches.stageSets)),
+    ledgers: stack.use(createLedgerStore(caches.ledgers)),
   };
   late.engine = await buildEngine(stack, {
     config,

@@ -18,6 +18,8 @@ export interface Metrics {
   readonly driftCorrected: Counter;
   readonly updateDeferred: Counter;
   readonly actionRuns: Counter;
+  readonly ledgerAdoptions: Counter;
+  readonly anchorErrors: Counter;
   readonly metricSourceErrors: Counter;
   readonly teardownForced: Counter;
   readonly inventorySkipped: Counter;
@@ -102,6 +104,16 @@ export function createMetrics(build: {
       name: "stageset_action_runs_total",
       help: "Pre and post actions that ran and are on record",
       labels: [...named, "scope"],
+    }),
+    ledgerAdoptions: counter(registry, {
+      name: "stageset_ledger_adoptions_total",
+      help: "New StageSets that found completed actions in their StageLedger",
+      labels: named,
+    }),
+    anchorErrors: counter(registry, {
+      name: "stageset_ledger_anchor_errors_total",
+      help: "Reads of completion anchors that failed; the completion is kept",
+      labels: named,
     }),
     metricSourceErrors: counter(registry, {
       name: "stageset_metric_source_errors_total",

@@ -16,11 +16,12 @@ afterAll(() => scene[Symbol.asyncDispose]());
 const unsupported = [
   ["versioned", { version: { value: "1.0.0" } }, "spec.version"],
   ["rolled-back", { rollbackOnFailure: true }, "spec.rollbackOnFailure"],
+  ["acting", { onRollback: [{ name: "note", wait: { duration: "1s" } }] }, "spec.onRollback[0]"],
 ] as const;
 const source = { prometheus: { address: "http://prometheus.example", query: "up" } };
 const check = { name: "errors", source, threshold: { max: "1" } };
 const selector = { matchLabels: { app: "web" } };
-const withAction = { pre: [{ name: "note", scope: "Lifetime", wait: { duration: "1s" } }] };
+const undoing = { analysis: { checks: [check], onFailure: "Rollback" } };
 
 describe("a spec that asks for more than this build has", () => {
   test.each(unsupported)("%s: nothing is applied and the field is named", async (name, spec, field) => {
@@ -34,17 +35,7 @@ describe("a spec that asks for more than this build has", () => {
   });
 
   test.each([
-    ["acting", { actions: withAction }, "spec.stages[0].actions.pre[0].scope"],
-    [
-      "once-ever",
-      { actions: { post: [{ name: "seed", scope: "Lifetime", wait: { duration: "1s" } }] } },
-      "spec.stages[0].actions.post[0].scope",
-    ],
-    [
-      "undoing",
-      { promotion: { analysis: { checks: [check], onFailure: "Rollback" } } },
-      "spec.stages[0].promotion.analysis.onFailure",
-    ],
+    ["undoing", { promotion: undoing }, "spec.stages[0].promotion.analysis.onFailure"],
     [
       "reverting",
       { promotion: { restartGate: { checks: [{ name: "r", selector, onFailure: "Rollback" }] } } },
@@ -64,18 +55,18 @@ describe("a spec that asks for more than this build has", () => {
     await scene.release(name, [{ name: "only", sourceRef: { name } }], { interval: "1s" });
     await untilReady(cluster, { namespace: scene.namespace, name });
     const ref = stageSetRef(scene.namespace, name);
-    await admin.patch(ref, { spec: { stages: [{ name: "only", sourceRef: { name }, actions: withAction }] } });
+    await admin.patch(ref, { spec: { onRollback: [{ name: "note", wait: { duration: "1s" } }] } });
     await untilReady(cluster, { namespace: scene.namespace, name });
     await scene.publish(name, { "a.yaml": configMap(name, { k: "2" }) });
     const held = await untilReady(cluster, { namespace: scene.namespace, name }, "False InvalidSpec");
-    expect(messageOf(held)).toContain("spec.stages[0].actions.pre[0]");
+    expect(messageOf(held)).toContain("spec.onRollback[0]");
     expect(at(stageStatus(held, "only"), "appliedRevision")).toBe(revision);
     await admin.patch(
       { apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace: scene.namespace } },
       { data: { k: "edited" } },
     );
     await eventually(async () => at(await scene.object(name), "data", "k") === "1");
-    await admin.patch(ref, { spec: { stages: [{ name: "only", sourceRef: { name } }] } });
+    await admin.patch(ref, { spec: { onRollback: null } });
     await untilReady(cluster, { namespace: scene.namespace, name });
     expect(at(await scene.object(name), "data", "k")).toBe("2");
   });

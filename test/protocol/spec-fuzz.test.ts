@@ -23,7 +23,7 @@ function firstStep(spec: unknown): string {
   const snapshot = takeSnapshot(object, { crossNamespace: "allowed", allowLoopback: false });
   const state: PassState = {
     snapshot,
-    stored: { generation: 3, hasFinalizer: true, status: {}, inventory: new Map() },
+    stored: { generation: 3, hasFinalizer: true, status: {}, inventory: new Map(), ledger: undefined },
     facts: new Map(),
     results: { stages: new Map(), deletes: new Map(), recordFailure: undefined },
     memory: emptyMemory,

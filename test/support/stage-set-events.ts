@@ -13,14 +13,15 @@ export interface SeenEvent {
   readonly count: number;
 }
 
-/** The Events about one StageSet, or those with one reason. */
+/** The Events about one StageSet, or those with one reason; of another kind if said. */
 export async function stageSetEvents(
   { admin }: TestCluster,
-  { namespace, name, reason }: { readonly namespace: string; readonly name: string; readonly reason?: string },
+  o: { readonly namespace: string; readonly name: string; readonly reason?: string; readonly kind?: string },
 ): Promise<readonly SeenEvent[]> {
+  const { namespace, name, reason, kind = "StageSet" } = o;
   const events = await admin.list({ apiVersion: "events.k8s.io/v1", kind: "Event", namespace });
   return events
-    .filter((event) => at(event, "regarding", "kind") === "StageSet" && at(event, "regarding", "name") === name)
+    .filter((event) => at(event, "regarding", "kind") === kind && at(event, "regarding", "name") === name)
     .map((event) => ({
       type: asText(event["type"]) ?? "",
       reason: asText(event["reason"]) ?? "",

@@ -1,5 +1,6 @@
 import type { Action } from "../../api/stage-set.ts";
 import type { Identity } from "../identity.ts";
+import type { Witness } from "./stage-ledger.ts";
 
 /** The lists of a stage (spec 30 §1). */
 export type StageActionList = "pre" | "post" | "onFailure";
@@ -10,8 +11,10 @@ export interface ActionCall {
   readonly list: StageActionList;
   readonly action: Action;
   readonly as: Identity;
-  /** What the stage is pinned to: the key of its Revision ledger. */
+  /** What the stage is pinned to. */
   readonly revision: string;
+  /** What the completion is recorded under: the revision, the canonical version, or `lifetime`. */
+  readonly ledgerKey: string;
   /** Tokens of the reconcile-stage annotation, if it names the stage, and of reset-scope; empty: none. */
   readonly tokens: readonly string[];
   /** Of the spec that declares it. */
@@ -29,6 +32,10 @@ export type ActionOutcome =
   | {
       readonly kind: "completed";
       /** Jobs to delete once the completion is on record. */ readonly jobs: readonly CreatedJob[];
+      /** Of the artifact that a job or apply action used. */
+      readonly artifactDigest?: string | undefined;
+      /** What the action's completionAnchor was found to be. */
+      readonly witness?: Witness | undefined;
     }
   | { readonly kind: "failed"; readonly cause: string; readonly class: "permanent" | "ordinary" | "source" };
 
@@ -53,6 +60,7 @@ export function isRunOf({ call }: ActionRun, wanted: ActionCall): boolean {
     call.list === wanted.list &&
     call.action.name === wanted.action.name &&
     call.revision === wanted.revision &&
+    call.ledgerKey === wanted.ledgerKey &&
     call.generation === wanted.generation &&
     call.uid === wanted.uid
   );

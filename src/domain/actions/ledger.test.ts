@@ -3,6 +3,7 @@ import { completedAt, nextAction, withCompletion } from "./ledger.ts";
 
 const first = { name: "first", wait: {} };
 const second = { name: "second", wait: {} };
+const keys = { stage: "stage", revision: "r1", version: undefined, ledger: undefined };
 const at = (revision: string, ...executedActions: readonly string[]) => ({
   name: "stage",
   ledgerRevision: revision,
@@ -11,15 +12,15 @@ const at = (revision: string, ...executedActions: readonly string[]) => ({
 
 describe("the Revision ledger", () => {
   test("runs what is not recorded at this revision, in the order of the list", () => {
-    expect(nextAction(undefined, [first, second], { revision: "r1" })).toBe(first);
-    expect(nextAction(at("r1", "first"), [first, second], { revision: "r1" })).toBe(second);
-    expect(nextAction(at("r1", "second"), [first, second], { revision: "r1" })).toBe(first);
-    expect(nextAction(at("r1", "second", "first"), [first, second], { revision: "r1" })).toBeUndefined();
+    expect(nextAction(undefined, [first, second], keys)).toBe(first);
+    expect(nextAction(at("r1", "first"), [first, second], keys)).toBe(second);
+    expect(nextAction(at("r1", "second"), [first, second], keys)).toBe(first);
+    expect(nextAction(at("r1", "second", "first"), [first, second], keys)).toBeUndefined();
   });
 
   test("starts anew at another revision, also at one that returns", () => {
-    expect(nextAction(at("r2", "first"), [first], { revision: "r1" })).toBe(first);
-    expect(withCompletion(at("r2", "first", "second"), second, { revision: "r1" })).toEqual({
+    expect(nextAction(at("r2", "first"), [first], keys)).toBe(first);
+    expect(withCompletion(at("r2", "first", "second"), second, "r1")).toEqual({
       executedActions: ["second"],
       ledgerRevision: "r1",
     });
@@ -27,8 +28,8 @@ describe("the Revision ledger", () => {
 
   test("holds each name once and keeps the others, those of actions that left the spec too", () => {
     const entry = at("r1", "gone", "first");
-    expect(withCompletion(entry, first, { revision: "r1" }).executedActions).toEqual(["gone", "first"]);
-    expect(withCompletion(entry, second, { revision: "r1" }).executedActions).toEqual(["gone", "first", "second"]);
+    expect(withCompletion(entry, first, "r1").executedActions).toEqual(["gone", "first"]);
+    expect(withCompletion(entry, second, "r1").executedActions).toEqual(["gone", "first", "second"]);
   });
 
   test("of a status without one holds nothing", () => {

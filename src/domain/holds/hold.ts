@@ -1,5 +1,6 @@
 import type { ReadyReason } from "../../api/reasons.ts";
 import type { StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
+import type { StoredLedger } from "../actions/stage-ledger.ts";
 import type { Pin } from "../pins.ts";
 import type { WindowState } from "../windows/update-windows.ts";
 
@@ -35,6 +36,11 @@ export interface GoalInput {
   readonly now: number;
   /** R of spec 10 §6. */
   readonly retryMs: number;
+  /** I of spec 10 §6. */
+  readonly intervalMs: number;
+  readonly ledger: StoredLedger | undefined;
+  /** The version this pass wants, in its canonical form. */
+  readonly version: string | undefined;
 }
 
 /**

@@ -1,17 +1,31 @@
 import { reconcileStageAnnotation, resetScopeAnnotation } from "../../api/keys.ts";
-import type { Action, Stage } from "../../api/stage-set.ts";
+import type { Action } from "../../api/stage-set.ts";
 import { isRunOf, type ActionCall, type ActionOutcome } from "../actions/action-run.ts";
-import { nextAction, withCompletion } from "../actions/ledger.ts";
+import {
+  isCarriedOver,
+  ledgerKeyOf,
+  nextAction,
+  withCompletion,
+  withoutCarriedOver,
+  type LedgerKeys,
+} from "../actions/ledger.ts";
+import {
+  completionDigest,
+  isLifetime,
+  withLedgerCompletion,
+  type StoredLedger,
+  type Witness,
+} from "../actions/stage-ledger.ts";
+import { runnable } from "../actions/unfinished.ts";
 import { stageTokenOf, tokenOf } from "../ignored-annotations.ts";
 import { failure, stageFailure, type Failure } from "../failure.ts";
-import { isBuilt } from "../holds/not-built.ts";
-import { stageEntry, withStage } from "../status.ts";
+import { stageEntry, timestamp, withStage } from "../status.ts";
+import { factOf } from "./plan.ts";
 import type { Memory, PassState } from "./state.ts";
-import type { RecordKey, Step } from "./step.ts";
+import type { RecordKey, Step, Write } from "./step.ts";
 import { earlierStages, runMemory, withoutKey, type StageTurn } from "./turn.ts";
 
-const operations = { pre: "pre-action", post: "post-action" } as const;
-type GatedList = keyof typeof operations;
+type GatedList = "pre" | "post";
 
 /**
  * What has to be done about an action of this process before anything else: the completion of one that ended goes on record
@@ -26,20 +40,50 @@ export function actedStep(state: PassState): Step | undefined {
       ? undefined
       : { kind: "park", wakes: [], remember: { tick: state.memory.tick }, watches: "kept" };
   if (action.outcome.kind !== "completed") return undefined;
-  const { call } = action;
-  const entry = stageEntry(state.stored.status, call.stage);
+  return completionRecord(state, { call: action.call, outcome: action.outcome });
+}
+
+type Completed = Extract<ActionOutcome, { kind: "completed" }>;
+
+/** Puts a completion on record, before anything else is done. Undefined: nobody is left whose record it would be. */
+function completionRecord(
+  state: PassState,
+  { call, outcome }: { readonly call: ActionCall; readonly outcome: Completed },
+): Step | undefined {
+  const { stored, snapshot } = state;
+  if (call.uid !== snapshot.uid) return undefined;
+  const done = { remember: { action: undefined }, completes: { call, jobs: outcome.jobs } } as const;
+  if (isLifetime(call.action)) {
+    if (stored.ledger === undefined) return { kind: "record", write: { kind: "ledgerCreation" } };
+    return { kind: "record", write: ledgerWrite(state, stored.ledger, { ...call, ...outcome }), ...done };
+  }
+  const entry = stageEntry(stored.status, call.stage);
   // Who took the stage out of the status took its ledger along.
-  if (entry === undefined || call.uid !== state.snapshot.uid) return undefined;
-  return {
-    kind: "record",
-    write: {
-      kind: "status",
-      status: withStage(state.stored.status, call.stage, withCompletion(entry, call.action, call)),
-    },
-    remember: { action: undefined },
-    completes: { call, jobs: action.outcome.jobs },
-    joinsNext: "at once",
-  };
+  if (entry === undefined) return undefined;
+  const status = withStage(stored.status, call.stage, withCompletion(entry, call.action, call.ledgerKey));
+  return { kind: "record", write: { kind: "status", status }, ...done, joinsNext: "at once" };
+}
+
+function ledgerWrite(
+  { now }: PassState,
+  before: StoredLedger,
+  done: {
+    readonly stage: string;
+    readonly action: Action;
+    readonly artifactDigest?: string | undefined;
+    readonly witness?: Witness | undefined;
+  },
+): Extract<Write, { kind: "ledger" }> {
+  const { stage, action, artifactDigest, witness } = done;
+  const status = withLedgerCompletion(before.status, {
+    stage,
+    action: action.name,
+    origin: "Executed",
+    digest: completionDigest(action, artifactDigest),
+    ...(witness === undefined ? {} : { anchor: witness }),
+    completedAt: timestamp(now),
+  });
+  return { kind: "ledger", before, status };
 }
 
 /** The next action of the list, or how it failed; undefined when all are done. The stage has begun its identity. */
@@ -47,28 +91,32 @@ export function actionStep(turn: StageTurn, list: GatedList, fail: (why: Failure
   const { state, goal, stage, as, identity, entry } = turn;
   // At content that is not the pinned one nothing but its objects is asserted (spec 40 §1).
   if (goal.content !== "pin") return undefined;
-  const action = nextAction(entry, runnable(stage, list), identity);
+  const keys = ledgerKeys(turn);
+  const action = nextAction(entry, runnable(stage, list), keys);
   if (action === undefined) return undefined;
+  const ledgerKey = ledgerKeyOf(action, keys);
+  if (ledgerKey === undefined) throw new TypeError(`action "${action.name}" has no version to run for`);
   const { generation, uid } = state.snapshot;
   const call: ActionCall = {
-    stage: goal.stage,
-    list,
-    action,
-    as,
+    ...{ stage: goal.stage, list, action, as, ledgerKey, generation, uid },
     revision: identity.revision,
     tokens: actionTokens(state, goal.stage),
-    generation,
-    uid,
   };
+  const settled = withoutRun(turn, call, fail);
+  if (settled !== undefined) return settled;
   const { action: run } = state.memory;
-  if (run?.outcome?.kind === "failed" && isRunOf(run, call)) return fail(actionFailure(call, list, run.outcome));
+  if (run?.outcome?.kind === "failed" && isRunOf(run, call)) return fail(actionFailure(call, run.outcome));
   const progress = runMemory(turn);
   return {
     kind: "do",
     effect: { kind: "action", stage: goal.stage, call },
-    requires: requirements(turn),
+    requires: [
+      ...requirements(turn),
+      ...(isLifetime(action) ? [{ kind: "ledger", stage: goal.stage, action: action.name } as const] : []),
+    ],
     remember: {
       action: { call, outcome: undefined },
+      failureCounted: false,
       // What a pre action changes may be what the stage is rendered from: it is read after it (spec 20 step 19).
       run: progress === undefined || list === "post" ? progress : { ...progress, begun: false },
       ...(list === "post" ? withoutVerifyClock(state, goal.stage) : {}),
@@ -84,13 +132,60 @@ function withoutVerifyClock({ memory }: PassState, stage: string): Pick<Memory, 
   };
 }
 
-/** Whether the list has an action that is still to run. */
-export function hasAction({ goal, stage, entry, identity }: StageTurn, list: GatedList): boolean {
-  return goal.content === "pin" && nextAction(entry, runnable(stage, list), identity) !== undefined;
+/**
+ * What settles the action without a run, or has to be known before it may run: it is on record under a scope that it had
+ * before (spec 30 §4.1), or somebody else may have recorded it in the StageLedger by now.
+ */
+function withoutRun(turn: StageTurn, call: ActionCall, fail: (why: Failure) => Step): Step | undefined {
+  const { state, entry, goal } = turn;
+  const { action } = call;
+  if (isLifetime(action)) {
+    const live = { kind: "ledger" } as const;
+    const fact = factOf(state, live);
+    if (fact === undefined) return { kind: "need", facts: [live] };
+    if (fact.kind === "failed") return fail(fact.failure);
+    // Deleted since this pass began to work on it.
+    if (state.stored.ledger === undefined) return { kind: "record", write: { kind: "ledgerCreation" } };
+  }
+  if (!isCarriedOver(entry, action, ledgerKeys(turn))) return undefined;
+  if (isLifetime(action)) return copyToLedger(turn, call, fail);
+  const moved = { ...withoutCarriedOver(entry, action), ...withCompletion(entry, action, call.ledgerKey) };
+  return {
+    kind: "record",
+    write: { kind: "status", status: withStage(state.stored.status, goal.stage, moved) },
+    joinsNext: "at once",
+  };
 }
 
-function runnable({ actions }: Stage, list: GatedList): readonly Action[] {
-  return (actions?.[list] ?? []).filter(isBuilt);
+/** Done under its old scope, with its witness there: a declared witness that is absent lets the action run. */
+function copyToLedger(turn: StageTurn, call: ActionCall, fail: (why: Failure) => Step): Step | undefined {
+  const { state, goal, as } = turn;
+  const { ledger } = state.stored;
+  const { action } = call;
+  if (ledger === undefined) return undefined;
+  const anchor = action.completionAnchor;
+  if (anchor === undefined) return { kind: "record", write: ledgerWrite(state, ledger, { stage: goal.stage, action }) };
+  const key = { kind: "witness", stage: goal.stage, action: action.name, as, anchor } as const;
+  const fact = factOf(state, key);
+  if (fact === undefined) return { kind: "need", facts: [key] };
+  if (fact.kind !== "witness" || fact.found.kind === "absent") return undefined;
+  if (fact.found.kind === "unreadable") {
+    const cause = `its completionAnchor cannot be read: ${fact.found.why}`;
+    return fail(actionFailure(call, { kind: "failed", cause, class: "ordinary" }));
+  }
+  const witness = { ...anchor, uid: fact.found.uid };
+  return { kind: "record", write: ledgerWrite(state, ledger, { stage: goal.stage, action, witness }) };
+}
+
+/** Whether the list has an action that is still to run. */
+export function hasAction(turn: StageTurn, list: GatedList): boolean {
+  const { goal, stage, entry } = turn;
+  if (goal.content !== "pin" || goal.halted === true) return false;
+  return nextAction(entry, runnable(stage, list), ledgerKeys(turn)) !== undefined;
+}
+
+function ledgerKeys({ state, goal, identity, plan }: StageTurn): LedgerKeys {
+  return { stage: goal.stage, revision: identity.revision, version: plan.version, ledger: state.stored.ledger };
 }
 
 /** What makes a Job of a stage that was forced, or whose scope was reset, another one. */
@@ -109,14 +204,20 @@ function requirements(turn: StageTurn): readonly RecordKey[] {
   ];
 }
 
-function actionFailure(
-  { stage, action }: ActionCall,
-  list: GatedList,
+/** As which failure of its stage an action's is told. */
+export function actionFailure(
+  { stage, list, action }: ActionCall,
   outcome: Extract<ActionOutcome, { kind: "failed" }>,
 ): Failure {
   if (outcome.class === "source") return failure("SourceNotReady", outcome.cause);
-  return stageFailure(
-    { name: stage, operation: operations[list], cause: `action "${action.name}": ${outcome.cause}` },
-    outcome.class === "permanent" ? "authorization" : "ordinary",
+  const permanent = outcome.class === "permanent";
+  const why = stageFailure(
+    {
+      name: stage,
+      operation: list === "post" ? "post-action" : "pre-action",
+      cause: `action "${action.name}": ${outcome.cause}`,
+    },
+    permanent ? "authorization" : "ordinary",
   );
+  return isLifetime(action) && !permanent ? { ...why, counts: "action" } : why;
 }

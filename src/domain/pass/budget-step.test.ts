@@ -77,6 +77,9 @@ class World {
         budgets: undefined,
         now,
         retryMs: interval,
+        intervalMs: interval,
+        ledger: undefined,
+        version: undefined,
       };
       const step = budgetStep(this.#state(facts), input, planGoals(input));
       if (step.kind === "budgets") {
@@ -118,7 +121,7 @@ class World {
         invalid: undefined,
         stored: this.status,
       },
-      stored: { generation: 1, hasFinalizer: true, status: this.status, inventory: new Map() },
+      stored: { generation: 1, hasFinalizer: true, status: this.status, inventory: new Map(), ledger: undefined },
       facts,
       results: { stages: new Map(), deletes: new Map(), recordFailure: undefined },
       memory: this.memory,

@@ -1,6 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
+import type { Stage, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
+import type { ActionOutcome, ActionRun } from "../actions/action-run.ts";
+import { completionOf, type StoredLedger } from "../actions/stage-ledger.ts";
 import { checkStatus } from "../invariants.ts";
 import { renderObjectId } from "../object-id.ts";
 import type { Pin } from "../pins.ts";
@@ -31,6 +33,11 @@ class World {
   readonly history: string[] = [];
   status: StageSetStatus = {};
   statusWrites = 0;
+  /** As the process knows it, and what another client made of it since. */
+  ledger: StoredLedger | undefined;
+  newerLedger: StoredLedger | undefined;
+  /** UID of the one witness there is; undefined: it is absent. */
+  witness: string | undefined;
   /** Records of stages made before their turn. */
   aheads = 0;
   hasFinalizer = false;
@@ -96,8 +103,15 @@ class World {
     const { action } = this.memory;
     // Whatever runs has ended by the next pass but one.
     if (action !== undefined && this.running++ > 0)
-      this.memory = { ...this.memory, action: { ...action, outcome: { kind: "completed", jobs: [] } } };
+      this.memory = { ...this.memory, action: { ...action, outcome: this.#outcome(action) } };
     this.elapsed += 10_000;
+  }
+
+  #outcome({ call }: ActionRun): ActionOutcome {
+    const anchor = call.action.completionAnchor;
+    if (anchor === undefined) return { kind: "completed", jobs: [] };
+    this.witness = `witness ${this.acts.length}`;
+    return { kind: "completed", jobs: [], witness: { ...anchor, uid: this.witness } };
   }
 
   #state(): PassState {
@@ -113,7 +127,13 @@ class World {
         invalid: undefined,
         stored: this.status,
       },
-      stored: { generation: 1, hasFinalizer: this.hasFinalizer, status: this.status, inventory: this.inventory },
+      stored: {
+        generation: 1,
+        hasFinalizer: this.hasFinalizer,
+        status: this.status,
+        inventory: this.inventory,
+        ledger: this.ledger,
+      },
       facts: this.facts,
       results: this.results,
       memory: this.memory,
@@ -169,6 +189,14 @@ class World {
         return { kind: "dependencies", unmet: undefined };
       case "namespace":
         return { kind: "namespace", terminating: false };
+      case "ledger":
+        this.ledger = this.newerLedger ?? this.ledger;
+        return { kind: "ledger" };
+      case "witness":
+        return {
+          kind: "witness",
+          found: this.witness === undefined ? { kind: "absent" } : { kind: "there", uid: this.witness },
+        };
     }
   }
 
@@ -221,6 +249,14 @@ class World {
         for (const ahead of write.ahead ?? []) this.#checkAhead(ahead);
         for (const { stage, position, entries, serviceAccount } of [write, ...(write.ahead ?? [])])
           this.inventory.set(stage, { stage, position, entries, shards: 1, target: undefined, serviceAccount });
+        return;
+      case "ledgerCreation":
+        if (this.ledger !== undefined) throw new Error("a ledger that is there is created");
+        this.ledger = { uid: "l", resourceVersion: "1", baseline: [], status: {} };
+        return;
+      case "ledger":
+        if (write.before !== this.ledger) throw new Error("a ledger is written that nobody read");
+        this.ledger = { ...write.before, status: write.status };
         return;
       case "inventoryRemoval":
         this.inventory.delete(write.stage);
@@ -298,9 +334,13 @@ class World {
     const shown = `${stage} ${list} ${action.name} ${revision}`;
     if (entry?.ledgerRevision === revision && entry.executedActions?.includes(action.name) === true)
       throw new Error(`${shown} runs although it is on record`);
+    if (action.scope === "Lifetime" && completionOf(this.ledger, { stage, action: action.name }) !== undefined)
+      throw new Error(`${shown} runs although it is in the StageLedger`);
     this.#checkGates(stage, revision);
     const written = this.history.includes(`write ${stage} ${revision}`);
-    if (list === "pre" ? written : !written || entry?.appliedRevision !== revision)
+    // One whose witness is gone runs at what is applied.
+    const early = action.scope !== "Lifetime" && written;
+    if (list === "pre" ? early : !written || entry?.appliedRevision !== revision)
       throw new Error(`${shown} runs at the wrong time`);
     if (entry?.phase === "Ready") throw new Error(`${shown} runs while its stage is Ready`);
     this.running = 0;
@@ -381,6 +421,7 @@ function lifetime(
   crashes: ReadonlySet<number>,
   gated: readonly string[] = [],
   acting: readonly string[] = [],
+  lists: Stage["actions"] = actions,
 ): {
   readonly world: World;
   readonly steps: number;
@@ -393,7 +434,7 @@ function lifetime(
     ),
   };
   world.spec = {
-    stages: world.spec.stages.map((stage) => (acting.includes(stage.name) ? { ...stage, actions } : stage)),
+    stages: world.spec.stages.map((stage) => (acting.includes(stage.name) ? { ...stage, actions: lists } : stage)),
   };
   const counter = { steps: 0 };
   const left = new Set(crashes);
@@ -539,3 +580,87 @@ describe("stages with actions, in a process that dies between any two steps (pur
     }
   });
 });
+
+describe("stages with Lifetime actions, in a process that dies between any two steps (pure)", () => {
+  const acting = ["a", "c"];
+  const anchor = { apiVersion: "v1", kind: "ConfigMap", name: "made" };
+  const lists = {
+    pre: [
+      { name: "create", wait: {}, scope: "Lifetime", completionAnchor: anchor },
+      { name: "drain", wait: {} },
+    ],
+    post: [{ name: "seed", wait: {}, scope: "Lifetime" }],
+  } as const;
+  const ofRevision = (revision: string, ...names: readonly string[]): readonly string[] =>
+    acting.flatMap((stage) => names.map((name) => `${stage} ${name} ${revision}`));
+
+  test("[30.6] each runs once for all revisions, and the ledger outlives the StageSet", () => {
+    const { acts, ledger } = lifetime(new Set(), [], ["a"], lists).world;
+    expect(acts).toEqual(["a pre create r1", "a pre drain r1", "a post seed r1", "a pre drain r2"]);
+    expect(ledger?.status.completedActions).toMatchObject([
+      { stage: "a", action: "create", origin: "Executed", anchor },
+      { stage: "a", action: "seed", origin: "Executed" },
+    ]);
+    expect(ledger?.status.completedCount).toBe(2);
+  });
+
+  test("[30.6] [30.2] a crash at each step repeats at most what it interrupted, and nothing that is in the ledger", () => {
+    const unanchored = {
+      pre: lists.pre.map(({ name, wait, ...rest }) => ({
+        name,
+        wait,
+        ...("scope" in rest ? { scope: rest.scope } : {}),
+      })),
+      post: lists.post,
+    };
+    const wanted = [...ofRevision("r1", "pre create", "pre drain", "post seed"), ...ofRevision("r2", "pre drain")];
+    const clean = lifetime(new Set(), ["a"], acting, unanchored);
+    for (let step = 0; step < clean.steps; step++) {
+      const { world } = lifetime(new Set([step]), ["a"], acting, unanchored);
+      const shown = `crash before step ${step}`;
+      expect([...new Set(world.acts)], shown).toEqual(wanted);
+      expect(world.acts.length, shown).toBeLessThanOrEqual(wanted.length + 1);
+      expect(world.completed, shown).toBe(wanted.length);
+      expect(outOfOrder(world.history), shown).toBeUndefined();
+    }
+  });
+
+  test("[30.6] what another client records does not run, also before a watch has told of it", () => {
+    const world = new World(releases, stages);
+    world.spec = {
+      stages: world.spec.stages.map((stage) => (stage.name === "a" ? { ...stage, actions: lists } : stage)),
+    };
+    const completion = {
+      stage: "a",
+      action: "create",
+      origin: "Executed",
+      completedAt: "2026-01-01T00:00:00Z",
+    } as const;
+    const empty = { uid: "l", resourceVersion: "1", baseline: [], status: {} };
+    world.ledger = empty;
+    world.newerLedger = {
+      ...empty,
+      resourceVersion: "2",
+      status: { completedActions: [completion], completedCount: 1 },
+    };
+    while (world.acts.length === 0) if (world.step()) world.begin("wake");
+    expect(world.acts).toEqual(["a pre drain r1"]);
+  });
+
+  test("[30.7] a witness that is another object makes a steady stage run its action once more", () => {
+    const world = new World(releases, stages);
+    world.spec = {
+      stages: world.spec.stages.map((stage) => (stage.name === "c" ? { ...stage, actions: lists } : stage)),
+    };
+    runUntil(world, () => isDeployed(world), new Set(), { steps: 0 });
+    const before = world.acts.length;
+    world.witness = undefined;
+    runUntil(world, () => world.acts.length > before && isDeployed(world) && isReady(world), new Set(), { steps: 0 });
+    runUntil(world, () => isReady(world), new Set(), { steps: 0 });
+    expect(world.acts.slice(before)).toEqual(["c pre create r1"]);
+  });
+});
+
+function isReady(world: World): boolean {
+  return world.status.stages?.every(({ phase }) => phase === "Ready") === true && world.memory.action === undefined;
+}

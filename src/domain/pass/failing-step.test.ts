@@ -44,7 +44,7 @@ function turnOf(entry: Partial<StageStatus>, condition: "True" | "Unknown"): Sta
       ...{ namespace: "ns", name: "ss", uid: "u", generation: 1, deletedAt: undefined, annotations: {} },
       ...{ spec, invalid: undefined, stored: status },
     },
-    stored: { generation: 1, hasFinalizer: true, status, inventory: new Map() },
+    stored: { generation: 1, hasFinalizer: true, status, inventory: new Map(), ledger: undefined },
     facts: new Map(),
     results: { stages: new Map(), deletes: new Map(), recordFailure: undefined },
     memory: emptyMemory,
@@ -58,8 +58,8 @@ function turnOf(entry: Partial<StageStatus>, condition: "True" | "Unknown"): Sta
   };
   const goal = { stage: "only", index: 0, mode: "keep", identity, content: "pin", pin } as const;
   const plan = {
-    ...{ spec, pins: [pin], revisions: {}, run: undefined, renders: new Map() },
-    goals: { stages: [goal], hold: undefined, gate: undefined, standstill: false },
+    ...{ spec, pins: [pin], revisions: {}, run: undefined, renders: new Map(), version: undefined },
+    goals: { stages: [goal], hold: undefined, gate: undefined, standstill: false, halt: undefined },
   };
   return { state, plan, goal, stage, as: { kind: "serviceAccount", name: "sa" }, identity, entry: stored };
 }

@@ -21,7 +21,8 @@ export function failStage(turn: StageTurn, why: Failure, wakes: readonly Wake[] 
     tried: [],
     notes: [],
   };
-  const acts = goal.content === "pin" && (stage.actions?.onFailure ?? []).length > 0;
+  const acts =
+    goal.content === "pin" && turn.plan.goals.halt === undefined && (stage.actions?.onFailure ?? []).length > 0;
   const next = acts ? nextOf(state, failing) : undefined;
   if (next === undefined) return endFailed(state, why, wakes);
   return claimsReady(turn) ? stopClaiming(turn, failing) : next;
@@ -53,11 +54,13 @@ function nextOf(state: PassState, failing: FailingMemory): Step | undefined {
   const { stage, identity, as, generation, tried } = failing;
   const declared = state.snapshot.spec?.stages.find(({ name }) => name === stage)?.actions?.onFailure ?? [];
   const untried = declared.filter(({ name }) => !tried.includes(name));
-  const action = nextAction(stageEntry(state.stored.status, stage), untried, identity);
+  const keys = { stage, revision: identity.revision, version: undefined, ledger: undefined };
+  const action = nextAction(stageEntry(state.stored.status, stage), untried, keys);
   if (action === undefined) return undefined;
   const call: ActionCall = {
     ...{ stage, list: "onFailure", action, as, generation },
     revision: identity.revision,
+    ledgerKey: identity.revision,
     tokens: actionTokens(state, stage),
     uid: state.snapshot.uid,
   };

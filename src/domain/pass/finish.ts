@@ -9,6 +9,7 @@ import { orderedStages, stageEntry, withReady, withStage, type ReadyState } from
 import { backoffMs, intervalMs, minuteMs, positiveMs, retryMs, steadyMs, verifyTimeoutMs } from "../timing.ts";
 import { auditedMemory, auditEveryMs } from "./audit.ts";
 import { failedMemory, failuresNow } from "./failures.ts";
+import { counted, withoutFailureCounts } from "./failure-count.ts";
 import { withForcedToken } from "./force-record.ts";
 import { currentRender, factOf, requestToken, stageIdentity, statusContext, type Plan } from "./plan.ts";
 import { pruneStep } from "./prune.ts";
@@ -38,22 +39,24 @@ function withoutWaits(status: StageSetStatus): StageSetStatus {
 }
 
 /** A pass that ends without success: the failing stage and Ready say why, all else is carried over. */
-export function endFailed(state: PassState, why: Failure, wakes: readonly Wake[] = []): Step {
+export function endFailed(state: PassState, failed: Failure, wakes: readonly Wake[] = []): Step {
+  const { why, change, isNew } = counted(state, failed);
   const ready: ReadyState = {
     status: "False",
     reason: why.reason,
     message: why.message,
     stalled: why.terminal || isStalledReason(why.reason),
   };
-  const status = endStatus(state, ready, why);
+  const status = { ...endStatus(state, ready, why), ...change };
   if (!deepEqual(status, state.stored.status))
     // A request that was not handled before starts the count anew.
     return {
       kind: "record",
       write: { kind: "status", status },
-      ...(status.lastHandledReconcileAt === state.stored.status.lastHandledReconcileAt
-        ? {}
-        : { remember: { failures: 0 } }),
+      remember: {
+        ...(status.lastHandledReconcileAt === state.stored.status.lastHandledReconcileAt ? {} : { failures: 0 }),
+        ...(isNew ? { failureCounted: true } : {}),
+      },
     };
   const next = nextLook(state, why.next, failuresNow(state));
   return end({
@@ -111,7 +114,8 @@ export function finishPass(state: PassState, plan: Plan): Step {
   const message = [`Applied and verified ${plan.spec.stages.length} stage(s)`, ...new Set(notes)].join("; ");
   const ready: ReadyState = { status: "True", reason: "Succeeded", message, stalled: false };
   // What was let through once is through.
-  const { updateOverrideFor: _update, budgetOverrideFor: _budget, ...stored } = state.stored.status;
+  const { updateOverrideFor: _update, budgetOverrideFor: _budget, ...kept } = state.stored.status;
+  const stored = withoutFailureCounts(kept);
   const committed = { ...stored, ...commitFields(state, plan) };
   const status = withToken(state, withReady(committed, ready, statusContext(state)));
   if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
@@ -312,12 +316,14 @@ function endStatus(state: PassState, ready: ReadyState, why: Failure | undefined
 /** Tokens are handled by the write that ends the pass (spec 20 step 5). */
 function withToken(state: PassState, status: StageSetStatus): StageSetStatus {
   const token = requestToken(state);
-  const handled = token === undefined ? status : { ...status, lastHandledReconcileAt: token };
+  const fresh = token !== undefined && token !== state.stored.status.lastHandledReconcileAt;
+  const lifted = fresh && token !== state.memory.unhalted ? withoutFailureCounts(status) : status;
+  const handled = token === undefined ? lifted : { ...lifted, lastHandledReconcileAt: token };
   return withForcedToken(state, handled);
 }
 
 function isStalledReason(reason: Failure["reason"]): boolean {
-  return reason === "RBACDenied" || reason === "InvalidSpec" || reason === "Stalled";
+  return ["RBACDenied", "InvalidSpec", "Stalled", "ActionDirty"].includes(reason);
 }
 
 /** The delay of a next look and its jitter (spec 20 §1). */

@@ -29,6 +29,8 @@ export function gateStep(state: PassState, plan: Plan, goal: StageGoal): Step | 
   const stage = plan.spec.stages[goal.index];
   const { status } = state.stored;
   if (stage === undefined || goal.identity === undefined || goal.content !== "pin") return judged;
+  // It is not done at its pin.
+  if (goal.halted === true) return judged;
   const entry = stageEntry(status, goal.stage);
   if (stage.promotion === undefined)
     return entry?.promotionState === undefined ? judged : recordGate(state, plan, { stage, next: undefined });

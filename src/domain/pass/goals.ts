@@ -1,3 +1,5 @@
+import { unfinishedActions } from "../actions/unfinished.ts";
+import { dirtyHalt } from "../holds/dirty-halt.ts";
 import { entryHolds } from "../holds/entry-holds.ts";
 import type { EntryHold, GoalInput, Hold } from "../holds/hold.ts";
 import { heldGate, type HeldGate } from "../holds/promotion-gate.ts";
@@ -22,6 +24,8 @@ export interface StageGoal {
   /** Where the content comes from: the pin's URL, or what is kept of an identity that is not pinned. */
   readonly content: "pin" | "cache";
   readonly pin: Pin;
+  /** Applied, but with actions to run, which a dirty halt forbids: it is corrected, and becomes Ready no more. */
+  readonly halted?: true;
 }
 
 export interface Goals {
@@ -29,6 +33,8 @@ export interface Goals {
   readonly hold: Hold | undefined;
   /** The stage that is held at its promotion gate, be that the hold or not. */
   readonly gate: HeldGate | undefined;
+  /** No action runs, onFailure actions included. */
+  readonly halt: Hold | undefined;
   /** The hold stops every write to the target, also of what runs. */
   readonly standstill: boolean;
 }
@@ -36,7 +42,8 @@ export interface Goals {
 /** Decides where each stage is driven to. Holds, windows, budgets and rollback change nothing but this. */
 export function planGoals(input: GoalInput): Goals {
   const still = standstill(input);
-  let hold = still;
+  const halt = dirtyHalt(input);
+  let hold = still ?? halt;
   const holds = entryHolds.map((prepare) => prepare(input));
   const stages: StageGoal[] = [];
   for (const [index, stage] of input.spec.stages.entries()) {
@@ -60,12 +67,23 @@ export function planGoals(input: GoalInput): Goals {
       stages.push({ stage: stage.name, index, mode, identity: entered, content: "cache", pin });
       continue;
     }
-    const done = verified && sameIdentity(applied, identity);
+    const { revision } = identity;
+    const { version, ledger } = input;
+    const unfinished = unfinishedActions(stage, entry, { stage: stage.name, revision, version, ledger });
+    const isApplied = sameIdentity(applied, identity);
+    if (!entering && halt !== undefined && (!isApplied || unfinished.length > 0)) {
+      const base = { stage: stage.name, index, identity, content: "pin", pin } as const;
+      stages.push(isApplied ? { ...base, mode: "keep", halted: true } : { ...base, mode: "untouched" });
+      continue;
+    }
+    // What ran at this revision is on record as long as the stage is Ready at it.
+    const acts = unfinished.some(({ scope }) => scope === "Version" || scope === "Lifetime");
+    const done = verified && isApplied && !acts;
     const mode = entering ? "enter" : done ? "keep" : "continue";
     stages.push({ stage: stage.name, index, mode, identity, content: "pin", pin });
   }
   const gate = heldGate(input);
-  return { stages, hold: hold ?? gate?.hold, gate, standstill: still !== undefined };
+  return { stages, hold: hold ?? gate?.hold, gate, halt, standstill: still !== undefined };
 }
 
 function firstHold(holds: readonly ReturnType<EntryHold>[], index: number): Hold | undefined {

@@ -9,6 +9,7 @@ import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failu
 import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
 import { budgetStep } from "./budget-step.ts";
 import { failingStep } from "./failing-step.ts";
+import { unhaltRecord } from "./failure-count.ts";
 import { forceRecord } from "./force-record.ts";
 import { gateStep, tickStep } from "./gate-step.ts";
 import { planGoals, type Goals } from "./goals.ts";
@@ -24,7 +25,9 @@ import {
   unread,
   type Plan,
 } from "./plan.ts";
+import { adoptionRecord, ledgerStep } from "./ledger-step.ts";
 import { promoteRecord } from "./promote-record.ts";
+import { isHalted } from "../holds/dirty-halt.ts";
 import { leaveTarget } from "./leave-target.ts";
 import { hasExpressions } from "../validation/expressions.ts";
 import { refusedAhead } from "./refused-ahead.ts";
@@ -42,19 +45,25 @@ export function nextStep(state: PassState): Step {
   const step = joined(state, decide(state));
   const { recordFailure } = state.results;
   // Asked for again at once, it would fail again.
-  const again = step.kind === "record" && step.write.kind === "inventory" && state.snapshot.deletedAt === undefined;
-  if (again && recordFailure !== undefined) return endFailed(state, recordFailure);
+  const again = step.kind === "record" && isTold.has(step.write.kind) && state.snapshot.deletedAt === undefined;
+  if (again && recordFailure !== undefined) return withoutEndedAction(state, endFailed(state, recordFailure));
   return withoutTick(step.kind === "end" ? withoutEndedAction(state, endOfRun(state, step)) : step);
 }
 
-/** What an action came to is told by the pass that sees its end; nothing later takes it for its own. */
-function withoutEndedAction({ memory }: PassState, step: Step): Step {
+/** Records whose failure Ready tells of. */
+const isTold: ReadonlySet<string> = new Set(["inventory", "ledgerCreation", "ledger"]);
+
+/**
+ * What an action came to is told by the pass that sees its end; nothing later takes it for its own. But a completion that
+ * could not be recorded is kept until it can.
+ */
+function withoutEndedAction({ memory, results }: PassState, step: Step): Step {
   if (step.kind !== "end") return step;
-  const ended = memory.action?.outcome === undefined ? {} : { action: undefined };
-  return {
-    ...step,
-    outcome: { ...step.outcome, remember: { failing: undefined, ...step.outcome.remember, ...ended } },
-  };
+  const { outcome } = memory.action ?? {};
+  const unrecorded = outcome?.kind === "completed" && results.recordFailure !== undefined;
+  const ended = outcome === undefined || unrecorded ? {} : { action: undefined };
+  const remember = { failing: undefined, failureCounted: false, ...step.outcome.remember, ...ended };
+  return { ...step, outcome: { ...step.outcome, remember } };
 }
 
 /** Ticks come only after a full pass that ends at a gate, or after another tick. */
@@ -103,6 +112,8 @@ function decide(state: PassState): Step {
 }
 
 function specStep(state: PassState, spec: StageSetSpec): Step {
+  const adopted = adoptionRecord(state, spec);
+  if (adopted !== undefined) return adopted;
   const refused = withoutServiceAccount(state, spec);
   if (refused !== undefined) return endFailed(state, refused);
   const early: FactKey[] = [];
@@ -140,10 +151,14 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   const backoffMs = backoffLeftMs(state);
   if (backoffMs > 0) return end({ ready: undefined, next: { afterMs: backoffMs, jitter: 0 } });
   const { status } = state.stored;
+  const unhalted = unhaltRecord(state);
+  if (unhalted !== undefined) return unhalted;
   const promotion = promoteRecord(state, { spec, pins });
   if (promotion !== undefined) return promotion;
   const forced = forceRecord(state, spec);
   if (forced !== undefined) return forced;
+  const ledger = ledgerStep(state, spec);
+  if (ledger !== undefined) return ledger;
   const asked = windowsNow(state, { spec, status, pins });
   if ("kind" in asked) return asked;
   const input = goalInput(state, { spec, pins, windows: asked.windows });
@@ -157,7 +172,8 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   if (refusal !== undefined) return endFailed(state, refusal);
   const revisions = effectiveRevisions(state, goals, pins);
   const run = runningRun(state);
-  if (goals.standstill) return finishPass(state, { spec, pins, goals, revisions, run, renders: new Map() });
+  if (goals.standstill)
+    return finishPass(state, { spec, pins, goals, revisions, run, renders: new Map(), version: undefined });
   const connection = connect(state, spec);
   if (connection !== undefined) return connection;
   const moved = leaveTarget(state);
@@ -167,7 +183,7 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
 
   const renders = preflight(state, goals);
   if (renders.kind !== "renders") return renders;
-  const plan: Plan = { spec, pins, goals, revisions, run, renders: renders.byStage };
+  const plan: Plan = { spec, pins, goals, revisions, run, renders: renders.byStage, version: input.version };
   const claimed = objectClaimedTwice(
     goals.stages.flatMap((goal) => {
       const render = renders.byStage.get(goal.stage);
@@ -289,6 +305,8 @@ function startRun(state: PassState, plan: Plan): Step | undefined {
   );
   const stages = orderedStages(plan.spec, status).map((entry) => {
     if (!newGeneration && !moved.has(entry.name)) return entry;
+    // It says what led to the halt.
+    if (plan.goals.halt !== undefined && isHalted(entry)) return entry;
     const { message: _message, waitingFor: _waitingFor, ...rest } = entry;
     return { ...rest, phase: "Pending" as const };
   });

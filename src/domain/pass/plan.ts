@@ -4,7 +4,7 @@ import { requestedAtAnnotation } from "../../api/keys.ts";
 import { tokenOf } from "../ignored-annotations.ts";
 import { revisionKeys, type Pin } from "../pins.ts";
 import type { ReadyState, StatusContext } from "../status.ts";
-import { retryMs } from "../timing.ts";
+import { intervalMs, retryMs } from "../timing.ts";
 import type { WindowState } from "../windows/update-windows.ts";
 import type { Goals, StageGoal } from "./goals.ts";
 import {
@@ -28,6 +28,8 @@ export interface Plan {
   /** The run of this target that is under way in this process: stages that had their turn pass without requests. */
   readonly run: RunMemory | undefined;
   readonly renders: ReadonlyMap<string, RenderFact>;
+  /** The version this pass wants, in its canonical form; undefined: the StageSet has none. */
+  readonly version: string | undefined;
 }
 
 /** The StageSet identity S (spec 50 §1). */
@@ -77,6 +79,9 @@ export function goalInput(
     generation,
     now,
     retryMs: retry,
+    intervalMs: intervalMs(of.spec, options.defaultIntervalMs),
+    ledger: stored.ledger,
+    version: undefined,
   };
 }
 

@@ -1,4 +1,5 @@
 import { enteredIdentity, appliedIdentity, stageEntry } from "../status.ts";
+import { completionOf } from "../actions/stage-ledger.ts";
 import { sameIdentity } from "../pins.ts";
 import type { Stored } from "./state.ts";
 import type { RecordKey } from "./step.ts";
@@ -27,6 +28,11 @@ function missingOne(stored: Stored, key: RecordKey): string | undefined {
         ? undefined
         : `stage "${key.stage}" is not on record as having begun "${key.identity.revision}"`;
     }
+    case "ledger":
+      if (stored.ledger === undefined) return "there is no StageLedger";
+      return completionOf(stored.ledger, key) === undefined
+        ? undefined
+        : `action "${key.action}" of stage "${key.stage}" is on record as completed`;
     case "earlierStagesReady": {
       const early = key.stages.find(({ stage, identity }) => {
         const entry = stageEntry(stored.status, stage);

@@ -55,7 +55,8 @@ export function stageStep(state: PassState, plan: Plan, goal: StageGoal): Step |
   const rerendered = remembered !== undefined && remembered !== render.render.hash;
   const turn: Turn = { ...early, render: render.render, rerendered };
   const settled = goal.mode === "keep" || (entry?.phase === "Pending" && settledPhase(plan, goal) === "Pending");
-  if (settled && !rerendered) return goal.index < (plan.run?.turn ?? 0) ? passed : keepStage(turn);
+  if (goal.halted === true || (settled && !rerendered))
+    return goal.index < (plan.run?.turn ?? 0) ? passed : keepStage(turn);
   return releaseStage(turn);
 }
 
@@ -135,7 +136,7 @@ function keptNotReady(turn: Turn): Step | Passed {
   const { state, plan, goal } = turn;
   const since = state.memory.notReadySince.get(goal.stage) ?? state.elapsed;
   const timeoutMs = verifyTimeoutMs(plan.spec, turn.stage);
-  if (state.elapsed - since >= timeoutMs)
+  if (state.elapsed - since >= timeoutMs && goal.halted !== true)
     return record(
       turn,
       { phase: "Verifying", promotionState: withoutSoak(turn.entry?.promotionState, state.now) },

@@ -1,6 +1,7 @@
 import type { ReadyReason } from "../../api/reasons.ts";
 import type { StageSet, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import type { ActionRun } from "../actions/action-run.ts";
+import type { StoredLedger } from "../actions/stage-ledger.ts";
 import type { Failure } from "../failure.ts";
 import { identityKey, type Identity } from "../identity.ts";
 import type { MetricAnswer } from "../metrics/metric-answer.ts";
@@ -35,6 +36,8 @@ export interface Stored {
   readonly hasFinalizer: boolean;
   readonly status: StageSetStatus;
   readonly inventory: ReadonlyMap<string, RecordedStage>;
+  /** Undefined: there is no StageLedger of this name. */
+  readonly ledger: StoredLedger | undefined;
 }
 
 /** The spec one pass works on. */
@@ -100,7 +103,17 @@ export type FactKey =
   | { readonly kind: "gateMetrics"; readonly stage: string; readonly analysis: boolean; readonly fastTrack: boolean }
   | { readonly kind: "recovery"; readonly stages: readonly string[] }
   /** Whether the StageSet's own namespace is being deleted. */
-  | { readonly kind: "namespace" };
+  | { readonly kind: "namespace" }
+  /** The StageLedger as it is stored now: {@link Stored.ledger} is at least as new once this is read. */
+  | { readonly kind: "ledger" }
+  /** The object that shows that the effect of a Lifetime action is there, read as the stage on its cluster. */
+  | {
+      readonly kind: "witness";
+      readonly stage: string;
+      readonly action: string;
+      readonly as: Identity;
+      readonly anchor: { readonly apiVersion: string; readonly kind: string; readonly name: string };
+    };
 
 export function factName(key: FactKey): string {
   switch (key.kind) {
@@ -121,6 +134,10 @@ export function factName(key: FactKey): string {
       return `preflight ${key.stage} ${identityKey(key.as)} ${key.renderHash}`;
     case "recovery":
       return "recovery";
+    case "witness": {
+      const { apiVersion, kind, name } = key.anchor;
+      return `witness ${key.stage} ${key.action} ${identityKey(key.as)} ${apiVersion} ${kind} ${name}`;
+    }
     default:
       return key.kind;
   }
@@ -201,12 +218,20 @@ export type Fact =
       readonly unlisted: readonly string[];
     }
   | { readonly kind: "namespace"; readonly terminating: boolean }
+  | { readonly kind: "ledger" }
+  | { readonly kind: "witness"; readonly found: WitnessFound }
   | {
       readonly kind: "failed";
       readonly failure: Failure;
       /** What it means for a teardown, which can be given up for two of them; default `other`. */
       readonly refusal?: DeleteError["kind"];
     };
+
+/** What became of the object that a completion rests on; `unreadable` tells nothing about it. */
+export type WitnessFound =
+  | { readonly kind: "there"; readonly uid: string }
+  | { readonly kind: "absent" }
+  | { readonly kind: "unreadable"; readonly why: string };
 
 /** What the effects of this pass did to one stage. */
 export interface StageResult {
@@ -287,6 +312,10 @@ export interface Memory {
   readonly failing: FailingMemory | undefined;
   /** The stage whose Revision ledger was emptied for a token that is not on record as handled yet. */
   readonly forced: { readonly stage: string; readonly token: string } | undefined;
+  /** The token of requestedAt for which the failure counters were zeroed, until it is on record as handled. */
+  readonly unhalted: string | undefined;
+  /** The failure that this pass ends with is on record in a failure counter. */
+  readonly failureCounted: boolean;
 }
 
 /** An Event beside those a Ready change brings. */
@@ -296,6 +325,8 @@ export interface PassEvent {
   readonly note: string;
   /** Said once per value of this key. */
   readonly once: string | undefined;
+  /** Told of the StageLedger instead of the StageSet. */
+  readonly about?: "ledger";
 }
 
 /** What a stage failed with, until its onFailure actions have run. */
@@ -350,11 +381,13 @@ export const emptyMemory: Memory = {
   action: undefined,
   forced: undefined,
   failing: undefined,
+  unhalted: undefined,
+  failureCounted: false,
 };
 
 /**
  * Why the pass runs: `time` covers every timer, `readiness` a wait that may be over, `drift` an object that was touched,
- * `metric` an answer of a metric source, `action` the end of an action.
+ * `metric` an answer of a metric source, `action` the end of an action, `ledger` a StageLedger that somebody changed.
  */
 export type Cause =
   | "spec"
@@ -366,6 +399,7 @@ export type Cause =
   | "drift"
   | "metric"
   | "action"
+  | "ledger"
   | "time"
   | "start";
 

@@ -1,6 +1,8 @@
 import type { ReadyReason } from "../../api/reasons.ts";
+import type { StageLedgerStatus } from "../../api/stage-ledger.ts";
 import type { StageSetStatus } from "../../api/stage-set.ts";
 import type { ActionCall, CreatedJob } from "../actions/action-run.ts";
+import type { StoredLedger } from "../actions/stage-ledger.ts";
 import type { Failure } from "../failure.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
 import type { RenderedObject } from "../rendered.ts";
@@ -56,6 +58,10 @@ export type Write =
     })
   /** Every shard of a stage that left the spec and holds nothing any more. */
   | { readonly kind: "inventoryRemoval"; readonly stage: string }
+  /** The StageLedger, empty and without owner: it outlives the StageSet (spec 30 §4.4). */
+  | { readonly kind: "ledgerCreation" }
+  /** Refused as a conflict when something newer than `before` is stored. */
+  | { readonly kind: "ledger"; readonly before: StoredLedger; readonly status: StageLedgerStatus }
   | { readonly kind: "finalizer"; readonly change: "add" }
   | { readonly kind: "finalizer"; readonly change: "remove"; readonly forced: ForcedDrop | undefined };
 
@@ -84,6 +90,8 @@ export type RecordKey =
   | { readonly kind: "inventory"; readonly stage: string; readonly ids: readonly string[] }
   /** The stage is on record as having begun this identity. */
   | { readonly kind: "entered"; readonly stage: string; readonly identity: ArtifactIdentity }
+  /** The StageLedger is there, and the action is not in it. */
+  | { readonly kind: "ledger"; readonly stage: string; readonly action: string }
   /** E3: every stage before this one is on record as Ready at what it is driven to. */
   | {
       readonly kind: "earlierStagesReady";

@@ -17,6 +17,7 @@ import { readPreflight } from "./preflight.ts";
 import { readHealth, readReadiness } from "./readiness.ts";
 import { recoverInventory } from "./recovery.ts";
 import { readRender } from "./render.ts";
+import { readLedger, readWitness } from "./witness.ts";
 import { readWindows } from "./windows.ts";
 
 /** Reads one fact. A refusal or loss becomes a `failed` fact, which the core turns into an outcome. */
@@ -54,6 +55,10 @@ export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal:
       return readPods(engine, pass, key, signal);
     case "recovery":
       return recoverInventory(engine, pass, key.stages, signal);
+    case "ledger":
+      return readLedger(engine, pass, signal);
+    case "witness":
+      return readWitness(engine, pass, key, signal);
     case "namespace":
       return readNamespace(engine, pass, signal);
   }

@@ -11,7 +11,7 @@ import { isAuthorizationRefusal } from "../../kube/refusal.ts";
 import type { Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
 import { fluxGroup, sourceResource } from "../flux-sources.ts";
-import { asKubeObject } from "../journal.ts";
+import { asKubeObject } from "../kube-answer.ts";
 
 type Source =
   { readonly kind: "object"; readonly object: KubeObject } | { readonly kind: "failure"; readonly failure: Failure };

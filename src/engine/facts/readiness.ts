@@ -14,7 +14,7 @@ import { isAuthorizationRefusal } from "../../kube/refusal.ts";
 import type { Awaited } from "../awaited.ts";
 import type { Looked, Pass } from "../pass.ts";
 import type { Engine } from "../engine.ts";
-import { asKubeObject } from "../journal.ts";
+import { asKubeObject } from "../kube-answer.ts";
 import type { Followed } from "../observer.ts";
 import { waitsForFirstConsumer } from "./storage-class.ts";
 import { accessOf } from "./connection.ts";
