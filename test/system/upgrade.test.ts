@@ -5,6 +5,7 @@ import { allRules, createServiceAccount, eventually, testCluster, uniqueNamespac
 import { configMap, createStageSet, readyOf, stageSetRef, stageStatus, untilReady } from "../support/controller.ts";
 import { bindInstallation, controllerToken } from "../support/controller-account.ts";
 import { startControllerProcess, type ControllerProcess } from "../support/controller-process.ts";
+import { startReceiver } from "../support/http-receiver.ts";
 import { deployment } from "../support/manifests.ts";
 import { requestPass, shardsOf, untilApplied } from "../support/passes.ts";
 import { deploymentKind } from "../support/scene.ts";
@@ -19,8 +20,7 @@ const { admin } = cluster;
  */
 const previous = process.env["STAGESET_PREVIOUS_PROGRAM"];
 
-/** Of spec 60, acceptance 27, what exists: there are no actions yet that could run again. */
-describe("[60.27] an upgrade and the way back, with live StageSets", () => {
+describe("an upgrade and the way back, with live StageSets", () => {
   let namespace = "";
   let server: ArtifactServer;
   beforeAll(async () => {
@@ -66,10 +66,28 @@ describe("[60.27] an upgrade and the way back, with live StageSets", () => {
       expect(await stageSetEvents(cluster, { namespace, name: "shop", reason }), reason).toEqual([]);
   };
 
-  test("nothing is written, made anew or forgotten, and a release in progress goes on", async () => {
+  test("[60.27] nothing is written, made anew, run again or forgotten, and a release in progress goes on", async () => {
     await publish("config", { "a.yaml": maps(4, "1"), "b.yaml": configMap("dropped-by-new") });
     await publish("app", { "a.yaml": deployment("app"), "b.yaml": configMap("dropped-by-old") });
-    const stages = ["config", "app"].map((name) => ({ name, sourceRef: { name } }));
+    await using receiver = await startReceiver();
+    const call = (name: string) => ({ name, http: { url: `${receiver.url}/${name}`, method: "POST" } });
+    const stages = ["config", "app"].map((name) => ({
+      name,
+      sourceRef: { name },
+      actions: { pre: [call(`${name}-pre`)], post: [call(`${name}-post`)] },
+    }));
+    /** How often each action ran. */
+    const ran = (): Readonly<Record<string, number>> => {
+      const counts: Record<string, number> = {};
+      for (const { path } of receiver.seen) counts[path] = (counts[path] ?? 0) + 1;
+      return counts;
+    };
+    const each = (config: number, app: number) => ({
+      "/config-pre": config,
+      "/config-post": config,
+      "/app-pre": app,
+      "/app-post": app,
+    });
     let running = await start(previous);
     try {
       await createStageSet(cluster, { namespace, name: "shop", spec: { serviceAccountName: "deployer", stages } });
@@ -96,6 +114,7 @@ describe("[60.27] an upgrade and the way back, with live StageSets", () => {
       const upgraded = await requestPass(cluster, { namespace, name: "shop" });
       expect(readyOf(upgraded)).toBe("True Succeeded");
       expect(await everything()).toEqual(before);
+      expect(ran()).toEqual(each(1, 1));
       expect(at(upgraded, "status", "stages")).toEqual(at(status, "stages"));
       await quiet();
 
@@ -120,6 +139,7 @@ describe("[60.27] an upgrade and the way back, with live StageSets", () => {
       await requestPass(cluster, { namespace, name: "shop" });
       expect(await everything()).toEqual(after);
       for (const [name, uid] of uids(after)) expect(uid, name).toBe(uids(before).get(name));
+      expect(ran()).toEqual(each(2, 2));
       await quiet();
     } finally {
       await running[Symbol.asyncDispose]();
