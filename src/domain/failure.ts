@@ -36,8 +36,8 @@ export interface Failure {
   readonly stage?: StageFailure;
   /** Retrying cannot help; `Stalled` instead of `Reconciling`. */
   readonly terminal: boolean;
-  /** A Lifetime action failed: five such passes in a row are a dirty halt (spec 30 §4.5). */
-  readonly counts?: "action";
+  /** A Lifetime action, or a migration, failed: five such passes in a row are a dirty halt (spec 30 §4.5). */
+  readonly counts?: "action" | "migration";
 }
 
 export interface StageFailure {

@@ -69,7 +69,12 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
       const outcome = await runAction(action, {
         namespace: key.namespace,
         owner: { ...key, uid: call.uid },
-        run: { list: `${list}:${stage}`, action: action.name, ledgerKey: call.ledgerKey, tokens: call.tokens },
+        run: {
+          list: `${list}:${call.migration?.key ?? stage}`,
+          action: action.name,
+          ledgerKey: call.ledgerKey,
+          tokens: call.tokens,
+        },
         build: async (wanted, attempt) => {
           const built = await build(wanted, attempt);
           artifactDigest = built.digest;

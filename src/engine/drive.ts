@@ -240,6 +240,7 @@ async function act(
   const missing = missingRecord(engine.journal.stored(object), step.requires);
   if (missing !== undefined) throw new Error(`refused to ${step.effect.kind} stage "${step.effect.stage}": ${missing}`);
   remember(pass.session, step.remember);
+  for (const event of step.events ?? []) pass.report.event(event);
   pass.results = await runEffect(engine, pass, step.effect, signal);
   for (const name of invalidated(pass.facts, step.effect)) pass.facts.delete(name);
 }

@@ -20,6 +20,8 @@ export interface Session {
   readonly awaited: Map<string, { readonly identity: ArtifactIdentity; readonly awaited: readonly Awaited[] }>;
   /** Renders of the run under way, so that a wake builds nothing. */
   readonly renders: Map<string, RenderFact>;
+  /** What stands in the file of `spec.version.fromArtifact`, by artifact and path. */
+  readonly versionFiles: Map<string, string>;
   /** Of each stage that decrypts: what is kept of it in the clear. */
   readonly decryptedRenders: Map<string, DecryptedRenders>;
   /** Hash of the render of each stage that the preflight last let pass. */
@@ -47,6 +49,7 @@ export function createSession(): Session {
     recreating: new Set(),
     awaited: new Map(),
     renders: new Map(),
+    versionFiles: new Map(),
     decryptedRenders: new Map(),
     preflighted: new Map(),
     announced: undefined,

@@ -14,7 +14,6 @@ afterAll(() => scene[Symbol.asyncDispose]());
 
 /** What a spec may ask for beside plain stages, with the field that is named. */
 const unsupported = [
-  ["versioned", { version: { value: "1.0.0" } }, "spec.version"],
   ["rolled-back", { rollbackOnFailure: true }, "spec.rollbackOnFailure"],
   ["acting", { onRollback: [{ name: "note", wait: { duration: "1s" } }] }, "spec.onRollback[0]"],
 ] as const;

@@ -2,8 +2,18 @@ import type { Action } from "../../api/stage-set.ts";
 import type { Identity } from "../identity.ts";
 import type { Witness } from "./stage-ledger.ts";
 
-/** The lists of a stage (spec 30 §1). */
-export type StageActionList = "pre" | "post" | "onFailure";
+/** The lists of a stage, and those of a migration that runs before it (spec 30 §1). */
+export type StageActionList = "pre" | "post" | "onFailure" | "up" | "down";
+
+/** The step of a migration that an action is, with what its completion changes on record (spec 30 §8). */
+export interface MigrationCall {
+  /** `name@digest`. */
+  readonly key: string;
+  /** To be recorded in `executedMigrationActions`. */
+  readonly entry: string;
+  /** Entries of the other direction, which the first one of this direction drops. */
+  readonly drops: readonly string[];
+}
 
 /** One action to run, with everything its completion is recorded under. */
 export interface ActionCall {
@@ -13,8 +23,10 @@ export interface ActionCall {
   readonly as: Identity;
   /** What the stage is pinned to. */
   readonly revision: string;
-  /** What the completion is recorded under: the revision, the canonical version, or `lifetime`. */
+  /** What the completion is recorded under: the revision, the canonical version, or `lifetime`; of a migration, its boundary. */
   readonly ledgerKey: string;
+  /** Set for the lists `up` and `down`, and for no other. */
+  readonly migration?: MigrationCall;
   /** Tokens of the reconcile-stage annotation, if it names the stage, and of reset-scope; empty: none. */
   readonly tokens: readonly string[];
   /** Of the spec that declares it. */
@@ -59,6 +71,7 @@ export function isRunOf({ call }: ActionRun, wanted: ActionCall): boolean {
     call.stage === wanted.stage &&
     call.list === wanted.list &&
     call.action.name === wanted.action.name &&
+    call.migration?.entry === wanted.migration?.entry &&
     call.revision === wanted.revision &&
     call.ledgerKey === wanted.ledgerKey &&
     call.generation === wanted.generation &&

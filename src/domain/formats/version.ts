@@ -78,3 +78,9 @@ function compareIdentifiers(a: string, b: string): number {
 function compare<T extends bigint | number | string>(a: T, b: T): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
+
+/** Whether two texts are the same version, build metadata included, however they are spelled. */
+export function sameVersion(one: string, other: string): boolean {
+  const [first, second] = [parseVersion(one), parseVersion(other)];
+  return first !== undefined && second !== undefined && renderVersion(first) === renderVersion(second);
+}

@@ -9,6 +9,7 @@ export const entryHolds: readonly EntryHold[] = [
   forRelease(cannotRelease),
   forRelease(closedWindow),
   forRelease(exhaustedBudget),
+  forRelease(({ versionHold }) => versionHold),
   closedGate,
   exhaustedStageBudget,
 ];

@@ -32,6 +32,10 @@ export interface GoalInput {
   readonly windows: WindowState | undefined;
   /** Undefined: not known yet, or nothing a budget could hold (`budgetStep`). */
   readonly budgets: BudgetHolds | undefined;
+  /** Why the version of the release is not gone to; undefined: it is, or nobody knows yet (`versionStep`). */
+  readonly versionHold: Hold | undefined;
+  /** The version this pass goes to, in its canonical form; undefined: it has none, or nobody knows yet. */
+  readonly version: string | undefined;
   /** Epoch ms. */
   readonly now: number;
   /** R of spec 10 §6. */
@@ -39,8 +43,6 @@ export interface GoalInput {
   /** I of spec 10 §6. */
   readonly intervalMs: number;
   readonly ledger: StoredLedger | undefined;
-  /** The version this pass wants, in its canonical form. */
-  readonly version: string | undefined;
 }
 
 /**

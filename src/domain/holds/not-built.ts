@@ -17,9 +17,7 @@ export function cannotRelease({ spec, now }: Pick<GoalInput, "spec" | "now">): H
 }
 
 function* missingFeatures(spec: StageSetSpec): Generator<string> {
-  const { version, migrations = [], migrationsSourceRef, rollbackOnFailure } = spec;
-  if (version !== undefined) yield "spec.version";
-  if (migrations.length > 0) yield "spec.migrations";
+  const { migrationsSourceRef, rollbackOnFailure } = spec;
   if (migrationsSourceRef !== undefined) yield "spec.migrationsSourceRef";
   if (rollbackOnFailure === true) yield "spec.rollbackOnFailure";
   // Places cost more than a look at 1,000 plain stages may.
@@ -33,7 +31,7 @@ function* missingFeatures(spec: StageSetSpec): Generator<string> {
 }
 
 function* missingInAction(path: string, action: Action, list: ActionList["kind"]): Generator<string> {
-  if (list !== "pre" && list !== "post" && list !== "onFailure") {
+  if (list === "onRollback") {
     yield path;
     return;
   }

@@ -1,5 +1,5 @@
 import { reconcileStageAnnotation, resetScopeAnnotation } from "../../api/keys.ts";
-import type { Action } from "../../api/stage-set.ts";
+import type { Action, StageSetStatus } from "../../api/stage-set.ts";
 import { isRunOf, type ActionCall, type ActionOutcome } from "../actions/action-run.ts";
 import {
   isCarriedOver,
@@ -20,6 +20,7 @@ import { runnable } from "../actions/unfinished.ts";
 import { stageTokenOf, tokenOf } from "../ignored-annotations.ts";
 import { failure, stageFailure, type Failure } from "../failure.ts";
 import { stageEntry, timestamp, withStage } from "../status.ts";
+import { withRecordedStep } from "./migration-record.ts";
 import { factOf } from "./plan.ts";
 import type { Memory, PassState } from "./state.ts";
 import type { RecordKey, Step, Write } from "./step.ts";
@@ -57,11 +58,8 @@ function completionRecord(
     if (stored.ledger === undefined) return { kind: "record", write: { kind: "ledgerCreation" } };
     return { kind: "record", write: ledgerWrite(state, stored.ledger, { ...call, ...outcome }), ...done };
   }
-  const entry = stageEntry(stored.status, call.stage);
-  // Who took the stage out of the status took its ledger along.
-  if (entry === undefined) return undefined;
-  const status = withStage(stored.status, call.stage, withCompletion(entry, call.action, call.ledgerKey));
-  return { kind: "record", write: { kind: "status", status }, ...done, joinsNext: "at once" };
+  const status = completed(stored.status, call);
+  return status && { kind: "record", write: { kind: "status", status }, ...done, joinsNext: "at once" };
 }
 
 function ledgerWrite(
@@ -86,11 +84,18 @@ function ledgerWrite(
   return { kind: "ledger", before, status };
 }
 
+/** The status with the completion; undefined where it has no ledger for it any more. */
+function completed(status: StageSetStatus, call: ActionCall): StageSetStatus | undefined {
+  if (call.migration !== undefined) return withRecordedStep(status, call.migration);
+  const entry = stageEntry(status, call.stage);
+  // Who took the stage out of the status took its ledger along.
+  return entry && withStage(status, call.stage, withCompletion(entry, call.action, call.ledgerKey));
+}
+
 /** The next action of the list, or how it failed; undefined when all are done. The stage has begun its identity. */
 export function actionStep(turn: StageTurn, list: GatedList, fail: (why: Failure) => Step): Step | undefined {
   const { state, goal, stage, as, identity, entry } = turn;
-  // At content that is not the pinned one nothing but its objects is asserted (spec 40 §1).
-  if (goal.content !== "pin") return undefined;
+  if (!goal.acts) return undefined;
   const keys = ledgerKeys(turn);
   const action = nextAction(entry, runnable(stage, list), keys);
   if (action === undefined) return undefined;
@@ -180,12 +185,12 @@ function copyToLedger(turn: StageTurn, call: ActionCall, fail: (why: Failure) =>
 /** Whether the list has an action that is still to run. */
 export function hasAction(turn: StageTurn, list: GatedList): boolean {
   const { goal, stage, entry } = turn;
-  if (goal.content !== "pin" || goal.halted === true) return false;
+  if (!goal.acts) return false;
   return nextAction(entry, runnable(stage, list), ledgerKeys(turn)) !== undefined;
 }
 
 function ledgerKeys({ state, goal, identity, plan }: StageTurn): LedgerKeys {
-  return { stage: goal.stage, revision: identity.revision, version: plan.version, ledger: state.stored.ledger };
+  return { stage: goal.stage, revision: identity.revision, version: plan.version?.key, ledger: state.stored.ledger };
 }
 
 /** What makes a Job of a stage that was forced, or whose scope was reset, another one. */
@@ -195,7 +200,8 @@ export function actionTokens({ snapshot }: PassState, stage: string): readonly s
   return [forced?.stage === stage ? forced.token : "", tokenOf(annotations[resetScopeAnnotation]) ?? ""];
 }
 
-function requirements(turn: StageTurn): readonly RecordKey[] {
+/** What is on record before anything is run for a stage. */
+export function requirements(turn: StageTurn): readonly RecordKey[] {
   const { goal, identity } = turn;
   return [
     { kind: "finalizer" },

@@ -75,6 +75,7 @@ class World {
         pins,
         windows,
         budgets: undefined,
+        versionHold: undefined,
         now,
         retryMs: interval,
         intervalMs: interval,

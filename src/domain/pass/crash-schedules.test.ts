@@ -169,6 +169,8 @@ class World {
           render: { kind: "rendered", objects, hash, substitutionDigest: "", provisional: false },
         };
       }
+      case "versionFile":
+        return { kind: "versionFile", reading: { kind: "unobtainable" } };
       case "preflight":
         return { kind: "preflight", refusal: undefined };
       case "readiness":

@@ -56,7 +56,7 @@ function turnOf(entry: Partial<StageStatus>, condition: "True" | "Unknown"): Sta
     now: Date.parse("2026-03-01T10:00:00Z"),
     elapsed: 100_000,
   };
-  const goal = { stage: "only", index: 0, mode: "keep", identity, content: "pin", pin } as const;
+  const goal = { stage: "only", index: 0, mode: "keep", identity, content: "pin", acts: true, pin } as const;
   const plan = {
     ...{ spec, pins: [pin], revisions: {}, run: undefined, renders: new Map(), version: undefined },
     goals: { stages: [goal], hold: undefined, gate: undefined, standstill: false, halt: undefined },

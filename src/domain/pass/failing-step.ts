@@ -21,8 +21,7 @@ export function failStage(turn: StageTurn, why: Failure, wakes: readonly Wake[] 
     tried: [],
     notes: [],
   };
-  const acts =
-    goal.content === "pin" && turn.plan.goals.halt === undefined && (stage.actions?.onFailure ?? []).length > 0;
+  const acts = goal.acts && (stage.actions?.onFailure ?? []).length > 0;
   const next = acts ? nextOf(state, failing) : undefined;
   if (next === undefined) return endFailed(state, why, wakes);
   return claimsReady(turn) ? stopClaiming(turn, failing) : next;

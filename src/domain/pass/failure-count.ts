@@ -1,6 +1,6 @@
 import type { StageSetStatus } from "../../api/stage-set.ts";
 import type { Failure } from "../failure.ts";
-import { dirtyAfter, howToResume } from "../holds/dirty-halt.ts";
+import { dirtyAfter, haltedAction, haltedMigration, howToResume } from "../holds/dirty-halt.ts";
 import { requestToken } from "./plan.ts";
 import type { PassState } from "./state.ts";
 import type { Step } from "./step.ts";
@@ -38,21 +38,26 @@ export function withoutFailureCounts(status: StageSetStatus): StageSetStatus {
 export function counted(
   state: PassState,
   why: Failure,
-): { readonly why: Failure; readonly change: Pick<StageSetStatus, "actionFailureCount">; readonly isNew: boolean } {
-  const stored = freshRequest(state) === undefined ? (state.stored.status.actionFailureCount ?? 0) : 0;
-  if (why.counts !== "action") return { why, change: {}, isNew: false };
+): {
+  readonly why: Failure;
+  readonly change: Pick<StageSetStatus, "actionFailureCount" | "migrationFailureCount">;
+  readonly isNew: boolean;
+} {
+  if (why.counts === undefined) return { why, change: {}, isNew: false };
+  const counter = why.counts === "action" ? "actionFailureCount" : "migrationFailureCount";
+  const stored = freshRequest(state) === undefined ? (state.stored.status[counter] ?? 0) : 0;
   const isNew = !state.memory.failureCounted;
   const count = isNew ? stored + 1 : stored;
-  return { why: count < dirtyAfter ? why : dirty(why), change: { actionFailureCount: count }, isNew };
+  return { why: count < dirtyAfter ? why : dirty(why, why.counts), change: { [counter]: count }, isNew };
 }
 
-function dirty(why: Failure): Failure {
+function dirty(why: Failure, counts: NonNullable<Failure["counts"]>): Failure {
   if (why.stage === undefined) return why;
-  const operation = "action halted (dirty)";
+  const operation = counts === "action" ? haltedAction : haltedMigration;
   const cause = `${why.stage.cause}; ${howToResume}`;
   const { name } = why.stage;
   return {
-    reason: "ActionDirty",
+    reason: counts === "action" ? "ActionDirty" : "MigrationDirty",
     message: `stage "${name}" ${operation}: ${cause}`,
     next: "interval",
     stage: { name, operation, cause },

@@ -1,5 +1,5 @@
 import type { StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
-import type { ReadyReason } from "../../api/reasons.ts";
+import { reasonInfo, type ReadyReason } from "../../api/reasons.ts";
 import { stageFailure, type Failure, type NextLook } from "../failure.ts";
 import type { Hold } from "../holds/hold.ts";
 import { sameIdentity } from "../pins.ts";
@@ -13,6 +13,7 @@ import { counted, withoutFailureCounts } from "./failure-count.ts";
 import { withForcedToken } from "./force-record.ts";
 import { currentRender, factOf, requestToken, stageIdentity, statusContext, type Plan } from "./plan.ts";
 import { pruneStep } from "./prune.ts";
+import { withVersion } from "./release-version.ts";
 import type { PassState } from "./state.ts";
 import type { Outcome, PassEvent, Step, Wake } from "./step.ts";
 
@@ -116,9 +117,10 @@ export function finishPass(state: PassState, plan: Plan): Step {
   // What was let through once is through.
   const { updateOverrideFor: _update, budgetOverrideFor: _budget, ...kept } = state.stored.status;
   const stored = withoutFailureCounts(kept);
-  const committed = { ...stored, ...commitFields(state, plan) };
+  const committed = withVersion({ ...stored, ...commitFields(state, plan) }, plan.version);
   const status = withToken(state, withReady(committed, ready, statusContext(state)));
-  if (!deepEqual(status, state.stored.status)) return { kind: "record", write: { kind: "status", status } };
+  if (!deepEqual(status, state.stored.status))
+    return { kind: "record", write: { kind: "status", status }, events: baselined(state, plan) };
   const nextDelete = pruning.pending ? { afterMs: pendingDeleteLookMs, jitter: 0 } : undefined;
   return end({
     ready,
@@ -138,6 +140,13 @@ export function finishPass(state: PassState, plan: Plan): Step {
       deletesStarted: pruning.started,
     },
   });
+}
+
+/** The first version is taken over without migrations (spec 30 §9). */
+function baselined({ stored: { status } }: PassState, { version }: Plan): readonly PassEvent[] {
+  if (version?.adopted !== true || (status.version ?? "").trim() !== "") return [];
+  const note = `version ${version.text} is recorded as deployed; no migration was run`;
+  return [{ type: "Normal", reason: "MigrationsBaselined", note, once: undefined }];
 }
 
 /** Success at these pins is not on record yet: every stage must be verified first, a later one that is kept too. */
@@ -322,8 +331,9 @@ function withToken(state: PassState, status: StageSetStatus): StageSetStatus {
   return withForcedToken(state, handled);
 }
 
-function isStalledReason(reason: Failure["reason"]): boolean {
-  return ["RBACDenied", "InvalidSpec", "Stalled", "ActionDirty"].includes(reason);
+/** Whether nothing but an edit of somebody's helps, whatever the cause (spec 10 §6). */
+export function isStalledReason(reason: ReadyReason): boolean {
+  return reasonInfo(reason).stalled === "always";
 }
 
 /** The delay of a next look and its jitter (spec 20 §1). */

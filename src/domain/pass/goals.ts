@@ -23,8 +23,10 @@ export interface StageGoal {
   readonly identity: ArtifactIdentity | undefined;
   /** Where the content comes from: the pin's URL, or what is kept of an identity that is not pinned. */
   readonly content: "pin" | "cache";
+  /** Its migrations and actions run: not at content that is not pinned, nor under a dirty halt (spec 40 §1). */
+  readonly acts: boolean;
   readonly pin: Pin;
-  /** Applied, but with actions to run, which a dirty halt forbids: it is corrected, and becomes Ready no more. */
+  /** Applied, but with steps to run, which a dirty halt forbids: it is corrected, and becomes Ready no more. */
   readonly halted?: true;
 }
 
@@ -42,7 +44,8 @@ export interface Goals {
 /** Decides where each stage is driven to. Holds, windows, budgets and rollback change nothing but this. */
 export function planGoals(input: GoalInput): Goals {
   const still = standstill(input);
-  const halt = dirtyHalt(input);
+  const halt = still === undefined ? dirtyHalt(input) : undefined;
+  const halted = halt?.reason === "MigrationDirty" ? ({ halted: true } as const) : {};
   let hold = still ?? halt;
   const holds = entryHolds.map((prepare) => prepare(input));
   const stages: StageGoal[] = [];
@@ -51,11 +54,12 @@ export function planGoals(input: GoalInput): Goals {
     if (pin === undefined) throw new RangeError(`stage "${stage.name}" has no pin`);
     const entry = stageEntry(input.status, stage.name);
     const entered = enteredIdentity(entry);
+    const base = { stage: stage.name, index, pin };
     const identity = identityOf(pin);
     const entering = !sameIdentity(entered, identity);
     if (entering && hold === undefined) hold = firstHold(holds, index);
     if (still !== undefined) {
-      stages.push({ stage: stage.name, index, mode: "untouched", identity: entered, content: "cache", pin });
+      stages.push({ ...base, mode: "untouched", identity: entered, content: "cache", acts: false });
       continue;
     }
     const applied = appliedIdentity(entry);
@@ -63,27 +67,39 @@ export function planGoals(input: GoalInput): Goals {
     if (entering && hold !== undefined) {
       // Corrected at what it entered; a stage that entered without finishing is left alone (spec 40 §1).
       const finished = sameIdentity(entered, applied);
-      const mode = !finished ? "untouched" : verified ? "keep" : "continue";
-      stages.push({ stage: stage.name, index, mode, identity: entered, content: "cache", pin });
+      const kept = halt?.reason === "MigrationDirty" || verified;
+      const mode = !finished ? "untouched" : kept ? "keep" : "continue";
+      stages.push({ ...base, mode, identity: entered, content: "cache", acts: false, ...(verified ? {} : halted) });
       continue;
     }
+    const applies = sameIdentity(applied, identity);
     const { revision } = identity;
-    const { version, ledger } = input;
+    const { version, ledger, versionHold } = input;
     const unfinished = unfinishedActions(stage, entry, { stage: stage.name, revision, version, ledger });
-    const isApplied = sameIdentity(applied, identity);
-    if (!entering && halt !== undefined && (!isApplied || unfinished.length > 0)) {
-      const base = { stage: stage.name, index, identity, content: "pin", pin } as const;
-      stages.push(isApplied ? { ...base, mode: "keep", halted: true } : { ...base, mode: "untouched" });
+    const acts = halt === undefined;
+    if (!entering && !applies && (halt !== undefined || versionHold !== undefined)) {
+      // It began what may not go on.
+      stages.push({ ...base, mode: "untouched", identity, content: "pin", acts: false });
+      continue;
+    }
+    if (!entering && halt !== undefined && (halt.reason === "MigrationDirty" || unfinished.length > 0)) {
+      stages.push({ ...base, mode: "keep", identity, content: "pin", acts, halted: true });
       continue;
     }
     // What ran at this revision is on record as long as the stage is Ready at it.
-    const acts = unfinished.some(({ scope }) => scope === "Version" || scope === "Lifetime");
-    const done = verified && isApplied && !acts;
+    const left = unfinished.some(({ scope }) => scope === "Version" || scope === "Lifetime");
+    const done = verified && applies && (!left || versionHold !== undefined);
     const mode = entering ? "enter" : done ? "keep" : "continue";
-    stages.push({ stage: stage.name, index, mode, identity, content: "pin", pin });
+    stages.push({ ...base, mode, identity, content: "pin", acts });
   }
   const gate = heldGate(input);
-  return { stages, hold: hold ?? gate?.hold, gate, halt, standstill: still !== undefined };
+  return {
+    stages,
+    hold: hold ?? input.versionHold ?? gate?.hold,
+    gate,
+    halt,
+    standstill: still !== undefined,
+  };
 }
 
 function firstHold(holds: readonly ReturnType<EntryHold>[], index: number): Hold | undefined {

@@ -6,7 +6,7 @@ import type { StageSetSpec } from "../../api/stage-set.ts";
 import { orderedStages, readyCondition, stageEntry, withReady } from "../status.ts";
 import { actedStep } from "./action-step.ts";
 import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failures.ts";
-import { end, endFailed, endSuspended, finishPass } from "./finish.ts";
+import { end, endFailed, endSuspended, finishPass, isStalledReason } from "./finish.ts";
 import { budgetStep } from "./budget-step.ts";
 import { failingStep } from "./failing-step.ts";
 import { unhaltRecord } from "./failure-count.ts";
@@ -35,6 +35,7 @@ import { stageStep } from "./stage-step.ts";
 import type { FactKey, PassState, RenderFact } from "./state.ts";
 import type { Step } from "./step.ts";
 import { isLost, teardownStep } from "./teardown.ts";
+import { versionStep } from "./version-step.ts";
 import { windowRecord, windowsNow } from "./window-step.ts";
 
 /**
@@ -167,23 +168,31 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   if (heldBack !== undefined) return heldBack;
   const budgeted = budgetStep(state, input, unbudgeted);
   if (budgeted.kind !== "budgets") return budgeted;
-  const { goals } = budgeted;
-  const refusal = refusedOutright(goals);
+  const { goals: unversioned } = budgeted;
+  const refusal = refusedOutright(unversioned);
   if (refusal !== undefined) return endFailed(state, refusal);
-  const revisions = effectiveRevisions(state, goals, pins);
   const run = runningRun(state);
-  if (goals.standstill)
-    return finishPass(state, { spec, pins, goals, revisions, run, renders: new Map(), version: undefined });
+  if (unversioned.standstill) {
+    const revisions = effectiveRevisions(state, unversioned, pins);
+    const still = { version: undefined, renders: new Map<string, RenderFact>() };
+    return finishPass(state, { spec, pins, goals: unversioned, revisions, run, ...still });
+  }
   const connection = connect(state, spec);
   if (connection !== undefined) return connection;
   const moved = leaveTarget(state);
   if (moved !== undefined) return moved;
   const recovery = recover(state, spec);
   if (recovery !== undefined) return recovery;
+  const versioned = versionStep(state, budgeted.input, unversioned);
+  if (versioned.kind !== "version") return versioned;
+  const { goals, version } = versioned;
+  const notGoneTo = refusedOutright(goals);
+  if (notGoneTo !== undefined) return endFailed(state, notGoneTo);
+  const revisions = effectiveRevisions(state, goals, pins);
 
   const renders = preflight(state, goals);
   if (renders.kind !== "renders") return renders;
-  const plan: Plan = { spec, pins, goals, revisions, run, renders: renders.byStage, version: input.version };
+  const plan: Plan = { spec, pins, goals, version, revisions, run, renders: renders.byStage };
   const claimed = objectClaimedTwice(
     goals.stages.flatMap((goal) => {
       const render = renders.byStage.get(goal.stage);
@@ -210,7 +219,7 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
 /** A refused release of which nothing runs yet: there is nothing to correct meanwhile. */
 function refusedOutright({ hold, stages }: Goals): Failure | undefined {
   if (hold?.kind !== "refusal" || stages.some((goal) => goal.mode !== "untouched")) return undefined;
-  return { ...failure(hold.reason, hold.message), terminal: true };
+  return { ...failure(hold.reason, hold.message), terminal: isStalledReason(hold.reason) };
 }
 
 /** Spec 50 §1.3: decided before any source is read. */
@@ -285,6 +294,8 @@ function preflight(state: PassState, goals: Goals): Preflight {
 
 /** Step 17: pins and phases, before anything is applied. A retry of the same target writes nothing. */
 function startRun(state: PassState, plan: Plan): Step | undefined {
+  // It has nothing to begin, and its stages keep telling what halted them.
+  if (plan.goals.halt?.reason === "MigrationDirty") return undefined;
   const { status } = state.stored;
   const newGeneration = status.observedGeneration !== state.snapshot.generation;
   const entering = new Set(

@@ -7,6 +7,7 @@ import type { ReadyState, StatusContext } from "../status.ts";
 import { intervalMs, retryMs } from "../timing.ts";
 import type { WindowState } from "../windows/update-windows.ts";
 import type { Goals, StageGoal } from "./goals.ts";
+import type { ReleaseVersion } from "./release-version.ts";
 import {
   factName,
   type EngineOptions,
@@ -23,13 +24,13 @@ export interface Plan {
   readonly spec: StageSetSpec;
   readonly pins: readonly Pin[];
   readonly goals: Goals;
+  /** Undefined: the spec has none, or it is not gone to in this pass. */
+  readonly version: ReleaseVersion | undefined;
   /** Effective revisions as `lastAttemptedRevisions` spells them. */
   readonly revisions: Readonly<Record<string, string>>;
   /** The run of this target that is under way in this process: stages that had their turn pass without requests. */
   readonly run: RunMemory | undefined;
   readonly renders: ReadonlyMap<string, RenderFact>;
-  /** The version this pass wants, in its canonical form; undefined: the StageSet has none. */
-  readonly version: string | undefined;
 }
 
 /** The StageSet identity S (spec 50 §1). */
@@ -74,6 +75,8 @@ export function goalInput(
   return {
     ...of,
     budgets: undefined,
+    versionHold: undefined,
+    version: undefined,
     key: { namespace, name },
     status: stored.status,
     generation,
@@ -81,7 +84,6 @@ export function goalInput(
     retryMs: retry,
     intervalMs: intervalMs(of.spec, options.defaultIntervalMs),
     ledger: stored.ledger,
-    version: undefined,
   };
 }
 

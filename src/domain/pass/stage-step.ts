@@ -2,16 +2,17 @@ import { stageFailure } from "../failure.ts";
 import { objectClaimedTwice } from "../claims.ts";
 import { parseObjectId } from "../object-id.ts";
 import { sameIdentity } from "../pins.ts";
-import { newGate, withoutSoak } from "../promotion/soak.ts";
+import { withoutSoak } from "../promotion/soak.ts";
 import { planWaves } from "../waves.ts";
-import { appliedIdentity, enteredIdentity, stageEntry, type withStage } from "../status.ts";
+import { appliedIdentity, stageEntry, type withStage } from "../status.ts";
 import { verifyTimeoutMs } from "../timing.ts";
 import { actionStep, hasAction } from "./action-step.ts";
+import { begin, connect } from "./begin.ts";
 import { isAuditDue } from "./audit.ts";
-import { connectFailure } from "./failures.ts";
 import { endFailed } from "./finish.ts";
 import { failStage } from "./failing-step.ts";
 import type { StageGoal } from "./goals.ts";
+import { migrationStep } from "./migration-step.ts";
 import { factOf, settledPhase, stageIdentity, type Plan } from "./plan.ts";
 import type {
   PassState,
@@ -46,6 +47,8 @@ export function stageStep(state: PassState, plan: Plan, goal: StageGoal): Step |
   const as = stageIdentity(plan.spec, stage, state.options.defaultServiceAccount);
   const entry = stageEntry(state.stored.status, goal.stage);
   const early: StageTurn = { state, plan, goal, stage, as, identity: goal.identity, entry };
+  const migrates = migrationStep(early);
+  if (migrates !== undefined) return migrates;
   const before = goal.mode === "keep" ? undefined : beforeObjects(early);
   if (before !== undefined) return before;
   const render = turnRender(state, plan, goal);
@@ -107,8 +110,8 @@ function isReadAgain(plan: Plan, goal: StageGoal, first: Extract<RenderFact, { k
   if (goal.mode === "keep") return false;
   const { turn = 0, begun = false } = plan.run ?? {};
   const stage = plan.spec.stages[goal.index];
-  // Nothing was done since the first stage was rendered, unless it has pre actions.
-  const untouched = (stage?.actions?.pre ?? []).length === 0 ? 1 : 0;
+  // Nothing was done since the first stage was rendered, unless it has pre actions, or migrations before them.
+  const untouched = (stage?.actions?.pre ?? []).length === 0 && plan.spec.version === undefined ? 1 : 0;
   const firstToCome = Math.max(begun ? turn + 1 : turn, untouched);
   return goal.index >= firstToCome && (stage?.postBuild?.substituteFrom ?? []).length > 0;
 }
@@ -196,13 +199,6 @@ function prepare(turn: Turn): Step | undefined {
   return recordInventory(turn);
 }
 
-function connect({ state, plan, goal, as }: StageTurn): Step | undefined {
-  const key = { kind: "connection", identity: as, turn: plan.spec.kubeConfig && goal.stage } as const;
-  const connection = factOf(state, key);
-  if (connection === undefined) return { kind: "need", facts: [key] };
-  return connection.kind === "failed" ? endFailed(state, connectFailure(goal.stage, connection.failure)) : undefined;
-}
-
 /**
  * E1: the inventory grows to everything that may be written, before it is written. What later stages are going to
  * write is recorded along with it, as far as it is known: a superset is safe, and their turns need not wait for it.
@@ -270,39 +266,6 @@ function recoveredEntries(state: PassState, stage: string): readonly RecordedEnt
 /** Older inventories spell a version `apps/v1`; it means the same (spec 10 §7). */
 function shortVersion(version: string | undefined): string | undefined {
   return version === undefined ? undefined : version.slice(version.lastIndexOf("/") + 1);
-}
-
-/** `enteredRevision` and `enteredDigest`, acknowledged before the stage's first write at this identity. */
-function begin(turn: StageTurn, content: "rendered anew" | "as rendered before"): Step | undefined {
-  const { entry, identity, goal, state } = turn;
-  const rerendered = content === "rendered anew";
-  const entered = enteredIdentity(entry);
-  const onRecord =
-    entry?.enteredRevision === identity.revision &&
-    entry.enteredDigest === identity.digest &&
-    sameIdentity(entered, identity);
-  const phase = entry?.phase;
-  const inProgress = phase === "Applying" || phase === "Verifying" || phase === "Failed";
-  const changing = rerendered && goal.mode === "keep" && phase === "Ready" && !state.results.stages.has(goal.stage);
-  if (onRecord && inProgress && !changing) return undefined;
-  return record(
-    turn,
-    {
-      enteredRevision: identity.revision,
-      enteredDigest: identity.digest,
-      phase: "Applying",
-      message: undefined,
-      waitingFor: undefined,
-      ...(sameIdentity(entered, identity)
-        ? {}
-        : { promotionState: newGate(turn.stage.promotion, entry?.promotionState, state.now) }),
-    },
-    {
-      verifyStarted: withoutKey(state.memory.verifyStarted, goal.stage),
-      standstills: withoutKey(state.memory.standstills, goal.stage),
-      waveStarted: withoutKey(state.memory.waveStarted, goal.stage),
-    },
-  );
 }
 
 /** This process applied exactly this render and only waits for it to become ready. */

@@ -10,6 +10,7 @@ import type { GateMetrics } from "../promotion/analysis.ts";
 import type { PodReadings } from "../promotion/pod-checks.ts";
 import type { PodCause } from "../readiness/pod-cause.ts";
 import type { RenderedObject } from "../rendered.ts";
+import type { VersionReading } from "../versions/version-of-objects.ts";
 import type { WindowState } from "../windows/update-windows.ts";
 
 export { identityKey, type Identity };
@@ -86,6 +87,14 @@ export type FactKey =
       /** `stage`: read again when the stage's turn has come (spec 20 step 19). */
       readonly at: "preflight" | "stage";
     }
+  /** What stands in a file of a stage's artifact, as fetched. */
+  | {
+      readonly kind: "versionFile";
+      readonly stage: string;
+      readonly identity: ArtifactIdentity;
+      readonly pin: Pin | undefined;
+      readonly path: string;
+    }
   | {
       readonly kind: "preflight";
       readonly stage: string;
@@ -130,6 +139,8 @@ export function factName(key: FactKey): string {
       return `gateMetrics ${key.stage} ${key.analysis} ${key.fastTrack}`;
     case "pods":
       return `pods ${key.stage} ${key.since ?? ""}`;
+    case "versionFile":
+      return `versionFile ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""} ${key.path}`;
     case "preflight":
       return `preflight ${key.stage} ${identityKey(key.as)} ${key.renderHash}`;
     case "recovery":
@@ -202,6 +213,7 @@ export type Fact =
   | { readonly kind: "expressions"; readonly invalid: string | undefined }
   | { readonly kind: "connection" }
   | { readonly kind: "render"; readonly render: RenderFact }
+  | { readonly kind: "versionFile"; readonly reading: VersionReading | { readonly kind: "unobtainable" } }
   /** `refusal`: what no turn of the release could apply. */
   | { readonly kind: "preflight"; readonly refusal: Failure | undefined }
   | { readonly kind: "readiness"; readonly readiness: ReadinessFact }

@@ -35,6 +35,8 @@ export type Step =
       readonly requires: readonly RecordKey[];
       /** Before the effect begins. */
       readonly remember?: Partial<Memory>;
+      /** Told when it begins. */
+      readonly events?: readonly PassEvent[];
     }
   | {
       readonly kind: "park";

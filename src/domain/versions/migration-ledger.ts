@@ -1,4 +1,4 @@
-import type { Action, Migration } from "../../api/stage-set.ts";
+import type { Action, Migration, StageSetStatus } from "../../api/stage-set.ts";
 import { parseVersion, type Version } from "../formats/version.ts";
 import { migrationDigest } from "./migration-digest.ts";
 
@@ -17,6 +17,22 @@ export type Direction = "up" | "down";
 export interface Recorded {
   readonly migrations: readonly string[];
   readonly actions: readonly string[];
+}
+
+/** What a status has on record. */
+export function recordedOf({ executedMigrations, executedMigrationActions }: StageSetStatus): Recorded {
+  return { migrations: executedMigrations ?? [], actions: executedMigrationActions ?? [] };
+}
+
+/** The members of a status that have it on record; without entries there are none. */
+export function ledgerFields({
+  migrations,
+  actions,
+}: Recorded): Pick<StageSetStatus, "executedMigrations" | "executedMigrationActions"> {
+  return {
+    ...(migrations.length === 0 ? {} : { executedMigrations: migrations }),
+    ...(actions.length === 0 ? {} : { executedMigrationActions: actions }),
+  };
 }
 
 export const nothingRecorded: Recorded = { migrations: [], actions: [] };

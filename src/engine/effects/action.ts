@@ -29,6 +29,6 @@ export function concludeAction(
   pass: Pass,
   { call, jobs }: { readonly call: ActionCall; readonly jobs: readonly CreatedJob[] },
 ): void {
-  if (call.list !== "onFailure") engine.reports.actionRan(pass.key, call.action.scope ?? "Revision");
+  if (call.list === "pre" || call.list === "post") engine.reports.actionRan(pass.key, call.action.scope ?? "Revision");
   engine.actions.cleanUp({ jobs, access: (signal) => openAccess(engine, pass, call.as, signal) });
 }

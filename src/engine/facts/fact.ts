@@ -18,6 +18,7 @@ import { readHealth, readReadiness } from "./readiness.ts";
 import { recoverInventory } from "./recovery.ts";
 import { readRender } from "./render.ts";
 import { readLedger, readWitness } from "./witness.ts";
+import { readVersionFile } from "./version-file.ts";
 import { readWindows } from "./windows.ts";
 
 /** Reads one fact. A refusal or loss becomes a `failed` fact, which the core turns into an outcome. */
@@ -37,6 +38,8 @@ export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal:
       return readConnection(engine, pass, key, signal);
     case "render":
       return readRender(engine, pass, key, signal);
+    case "versionFile":
+      return readVersionFile(engine, pass, key, signal);
     case "preflight":
       return inPhase(engine, pass, { span: "stage.preflight", attributes: { stage: key.stage } }, () =>
         readPreflight(engine, pass, key, signal),

@@ -56,7 +56,7 @@ async function renderStage(
   const { revision, digest = "" } = key.identity;
   const attributes = { stage: stage.name, "stage.revision": revision, "stage.digest": digest };
   const opened = await inPhase(engine, pass, { span: "stage.fetch", measuredAs: "fetch", attributes }, async (span) =>
-    failing(span, await openArtifact(engine, pass, { spec, stage, key }, signal)),
+    failing(span, await openArtifact(engine, pass, { stage, key }, signal)),
   );
   if (opened.kind !== "open") return opened;
   await using artifact = opened.artifact;
@@ -191,13 +191,20 @@ function failing<T extends Opened>(span: Span, outcome: T): T {
   return outcome;
 }
 
-type Opened = { readonly kind: "open"; readonly artifact: OpenArtifact } | RenderFact;
+/** An artifact, or why it is not to be had. */
+export type Opened = { readonly kind: "open"; readonly artifact: OpenArtifact } | RenderFact;
+
+/** Which artifact of a stage. */
+interface Opening {
+  readonly stage: Stage;
+  readonly key: Pick<Rendering["key"], "identity" | "pin">;
+}
 
 /** The verified artifact: by its URL when it is the pin, else from what is kept or the recorded URL (spec 40 §1). */
-async function openArtifact(
+export async function openArtifact(
   engine: Engine,
   pass: Pass,
-  { stage, key }: Rendering,
+  { stage, key }: Opening,
   signal: AbortSignal,
 ): Promise<Opened> {
   const { pin } = key;
@@ -217,12 +224,7 @@ async function openArtifact(
   }
 }
 
-async function openHeld(
-  engine: Engine,
-  pass: Pass,
-  { stage, key }: Pick<Rendering, "stage" | "key">,
-  signal: AbortSignal,
-): Promise<Opened> {
+async function openHeld(engine: Engine, pass: Pass, { stage, key }: Opening, signal: AbortSignal): Promise<Opened> {
   const { digest, revision } = key.identity;
   const recorded = pass.snapshot.stored?.lastAppliedSnapshot?.find(
     (entry) =>

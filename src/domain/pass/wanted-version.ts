@@ -1,0 +1,101 @@
+import type { VersionSpec } from "../../api/stage-set.ts";
+import { sameVersion } from "../formats/version.ts";
+import { identityOf, type ArtifactIdentity, type Pin } from "../pins.ts";
+import { stageEntry } from "../status.ts";
+import { quote } from "../validation/finding.ts";
+import { versionOfObjects, type VersionReading } from "../versions/version-of-objects.ts";
+import { endFailed } from "./finish.ts";
+import type { Goals, StageGoal } from "./goals.ts";
+import { factOf } from "./plan.ts";
+import type { Fact, FactKey, PassState } from "./state.ts";
+import type { Step } from "./step.ts";
+
+/**
+ * What the source of the version says (spec 30 §5.1). `unknown`: the stage it comes from is held, and what it is held at
+ * cannot be had; that is no transition.
+ */
+export type WantedVersion =
+  | { readonly kind: "text"; readonly text: string; readonly origin: string }
+  | { readonly kind: "refused"; readonly message: string }
+  | { readonly kind: "unknown" }
+  | { readonly kind: "step"; readonly step: Step };
+
+/** T of spec 30, from the artifacts that the goals put in effect. */
+export function wantedVersion(
+  state: PassState,
+  { value, fromObject, fromArtifact }: VersionSpec,
+  goals: Goals,
+): WantedVersion {
+  if (value !== undefined) return { kind: "text", text: value.trim(), origin: "spec.version.value" };
+  const stage = (fromArtifact ?? fromObject)?.stage;
+  const goal =
+    stage === undefined || stage === "" ? goals.stages[0] : goals.stages.find((each) => each.stage === stage);
+  const content = goal && contentOf(state, goals, goal);
+  if (goal === undefined || content === undefined) return { kind: "unknown" };
+  if (fromArtifact !== undefined) {
+    const key = { kind: "versionFile", ...content, path: fromArtifact.path } as const;
+    const what = `spec.version.fromArtifact, file ${quote(fromArtifact.path)} of stage ${quote(goal.stage)},`;
+    return readingOf(state, { key, what }, (fact) =>
+      fact.kind === "versionFile" ? fact.reading : { kind: "unreadable", problem: "was not read" },
+    );
+  }
+  if (fromObject === undefined) return { kind: "unknown" };
+  const key = { kind: "render", ...content, at: "preflight" } as const;
+  return readingOf(state, { key, what: "spec.version.fromObject" }, (fact) => {
+    if (fact.kind !== "render") return { kind: "unreadable", problem: "was not read" };
+    const { render } = fact;
+    if (render.kind === "rendered") return versionOfObjects(render.objects, fromObject);
+    return render.kind === "unobtainable" ? render : { kind: "failed", failure: render.failure };
+  });
+}
+
+interface Content {
+  readonly stage: string;
+  readonly identity: ArtifactIdentity;
+  /** Undefined: what is kept of an identity that is not pinned. */
+  readonly pin: Pin | undefined;
+}
+
+/**
+ * Undefined: the stage never began, and is held. One that came to be held while others run the migrations towards what it
+ * is pinned to does not turn them around.
+ */
+function contentOf(state: PassState, goals: Goals, { stage, identity, content, pin }: StageGoal): Content | undefined {
+  if (content === "pin" || isUnderWay(state, goals)) return { stage, identity: identityOf(pin), pin };
+  return identity && { stage, identity, pin: undefined };
+}
+
+/** Some stage was begun at its pin for another version than the deployed one. */
+function isUnderWay({ stored: { status } }: PassState, { stages }: Goals): boolean {
+  return stages.some(({ stage, content }) => {
+    const { ledgerVersion = "" } = stageEntry(status, stage) ?? {};
+    return content === "pin" && ledgerVersion !== "" && !sameVersion(ledgerVersion, status.version ?? "");
+  });
+}
+
+type Read =
+  VersionReading | { readonly kind: "unobtainable" } | Pick<Extract<Fact, { kind: "failed" }>, "kind" | "failure">;
+
+function readingOf(
+  state: PassState,
+  of: {
+    readonly key: Extract<FactKey, { readonly kind: "render" | "versionFile" }>;
+    readonly what: string;
+  },
+  read: (fact: Fact) => Read,
+): WantedVersion {
+  const { key, what } = of;
+  const fact = factOf(state, key);
+  if (fact === undefined) return { kind: "step", step: { kind: "need", facts: [key] } };
+  const reading = fact.kind === "failed" ? fact : read(fact);
+  switch (reading.kind) {
+    case "text":
+      return { kind: "text", text: reading.text.trim(), origin: what };
+    case "unreadable":
+      return { kind: "refused", message: `${what} ${reading.problem}` };
+    case "unobtainable":
+      return { kind: "unknown" };
+    case "failed":
+      return key.pin !== undefined ? { kind: "step", step: endFailed(state, reading.failure) } : { kind: "unknown" };
+  }
+}
