@@ -1,4 +1,6 @@
 import type { StageSetSpec } from "../api/stage-set.ts";
+import { asArray, asNumber, asObject, asText, at } from "../lib/json.ts";
+import type { KubeObject } from "../lib/kube-object.ts";
 import { failure, type Failure } from "./failure.ts";
 import { foreignSentence } from "./pins.ts";
 import { compareVersions, parseVersion } from "./formats/version.ts";
@@ -12,6 +14,25 @@ export interface DependencyView {
   /** It holds a new revision back: `pendingUpdate.revisions` is not empty, or an enforced `budgetFreeze`. */
   readonly holdsRevision: boolean;
   readonly dependsOn: readonly { readonly namespace: string; readonly name: string }[];
+}
+
+/** What a StageSet shows its dependents. */
+export function dependencyView(stageSet: KubeObject): DependencyView {
+  const own = stageSet.metadata.namespace ?? "";
+  const ready = asArray(at(stageSet, "status", "conditions")).find((condition) => at(condition, "type") === "Ready");
+  const freeze = asObject(at(stageSet, "status", "budgetFreeze"));
+  const held = asObject(at(stageSet, "status", "pendingUpdate", "revisions")) ?? {};
+  return {
+    generation: stageSet.metadata.generation ?? 0,
+    observedGeneration: asNumber(at(stageSet, "status", "observedGeneration")),
+    ready: at(ready, "status") === "True",
+    version: asText(at(stageSet, "status", "version")),
+    holdsRevision: Object.keys(held).length > 0 || (freeze !== undefined && freeze["dryRun"] !== true),
+    dependsOn: asArray(at(stageSet, "spec", "dependsOn")).flatMap((dependency) => {
+      const name = asText(at(dependency, "name"));
+      return name === undefined ? [] : [{ namespace: asText(at(dependency, "namespace")) ?? own, name }];
+    }),
+  };
 }
 
 export interface DependencyContext {
@@ -30,7 +51,7 @@ export function unmetDependency(spec: StageSetSpec, context: DependencyContext):
     const problem =
       foreign && context.crossNamespace === "refused"
         ? "cross-namespace references are refused (--no-cross-namespace-refs)"
-        : problemOf(context.lookup(namespace, dependency.name), dependency.minVersion);
+        : dependencyProblem(context.lookup(namespace, dependency.name), dependency.minVersion);
     if (problem === undefined) continue;
     const cycle = onCycle(spec, context);
     if (cycle !== undefined) return cycle;
@@ -41,7 +62,11 @@ export function unmetDependency(spec: StageSetSpec, context: DependencyContext):
   return onCycle(spec, context);
 }
 
-function problemOf(view: DependencyView | undefined, minVersion: string | undefined): string | undefined {
+/** Why a dependency is unmet; undefined: it is met. */
+export function dependencyProblem(
+  view: DependencyView | undefined,
+  minVersion: string | undefined,
+): string | undefined {
   if (view === undefined) return "does not exist";
   if (view.observedGeneration !== view.generation) return "has not been reconciled at its current generation";
   if (!view.ready) return "is not ready";

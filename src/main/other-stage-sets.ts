@@ -1,8 +1,7 @@
 import { inventoryStageSetLabel } from "../api/keys.ts";
-import type { DependencyView } from "../domain/dependencies.ts";
+import { dependencyView, type DependencyView } from "../domain/dependencies.ts";
 import { localTarget, targetName } from "../domain/target.ts";
-import { readyCondition } from "../domain/status.ts";
-import { statusOf, type StageSetKey } from "../engine/journal.ts";
+import type { StageSetKey } from "../engine/journal.ts";
 import { asKubeObject } from "../engine/kube-answer.ts";
 import { stageSets as stageSetResource } from "../engine/resources.ts";
 import type { ResourceCache } from "../kube/cache.ts";
@@ -34,24 +33,6 @@ export async function readDependency(
     if (error instanceof KubeError) return undefined;
     throw error;
   }
-}
-
-function dependencyView(stageSet: KubeObject): DependencyView {
-  const status = statusOf(stageSet);
-  const own = stageSet.metadata.namespace ?? "";
-  const freeze = status.budgetFreeze;
-  return {
-    generation: stageSet.metadata.generation ?? 0,
-    observedGeneration: status.observedGeneration,
-    ready: readyCondition(status)?.status === "True",
-    version: status.version,
-    holdsRevision:
-      Object.keys(status.pendingUpdate?.revisions ?? {}).length > 0 || (freeze !== undefined && freeze.dryRun !== true),
-    dependsOn: asArray(at(stageSet, "spec", "dependsOn")).flatMap((dependency) => {
-      const name = asText(at(dependency, "name"));
-      return name === undefined ? [] : [{ namespace: asText(at(dependency, "namespace")) ?? own, name }];
-    }),
-  };
 }
 
 /** Which StageSets record an object id, by their shards. */
