@@ -1,5 +1,5 @@
 /**
- * Bundles what a release holds into `dist/`: the programs, the entry of the workers, the WebAssembly modules.
+ * Bundles what a release holds into `dist/`: the programs, the entry of the workers, the WebAssembly modules, the web UI.
  * The launchers in `bin/` run it when it is there. `--out DIR` writes elsewhere.
  */
 import { copyFile, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
@@ -51,6 +51,10 @@ async function buildRelease(out: string): Promise<void> {
   const onProgress = (line: string): void => void process.stderr.write(`${line}\n`);
   await copyFile(await kustomizeWasm({ onProgress }), join(out, "kustomize.wasm"));
   await copyFile(await celWasm({ onProgress }), join(out, "cel.wasm"));
+  // The page of the web UI is served as it is committed.
+  await mkdir(join(out, "web"));
+  for (const name of await readdir(join(root, "web")))
+    if (/\.(?:html|js|css|svg)$/.test(name)) await copyFile(join(root, "web", name), join(out, "web", name));
   for (const name of [
     ...Object.keys({ ...parted, ...wholes }).map((entry) => `${entry}.js`),
     "kustomize.wasm",

@@ -5,7 +5,7 @@
  */
 import { chmod, copyFile, mkdir, readdir, realpath, rm, writeFile } from "node:fs/promises";
 import { execFile } from "node:child_process";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
 
@@ -28,7 +28,10 @@ async function layOut(out: string, { dist, node }: { readonly dist: string; read
   const program = join(out, "usr/lib/stageset-controller");
   await copyInto(node, join(out, "usr/bin/node"), 0o755);
   for (const library of await librariesOf(node)) await copyInto(library, join(out, library), 0o755);
-  for (const name of await readdir(dist)) await copyInto(join(dist, name), join(program, name), 0o644);
+  for (const entry of await readdir(dist, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (!entry.isDirectory()) await copyInto(path, join(program, relative(dist, path)), 0o644);
+  }
   // The kernel reads the first line: neither a shell nor env is needed.
   for (const [name, bundle] of [
     ["stageset-controller", "controller.js"],

@@ -13,6 +13,19 @@ export interface HttpResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | Uint8Array;
+  /** The answer goes on after its headers, which are without a length then; `body` is empty. Not for HEAD. */
+  readonly stream?: ((sink: StreamSink) => void) | undefined;
+}
+
+/** Where an answer that goes on is written to. */
+export interface StreamSink {
+  /** False: the client does not keep up, and nothing more should be written until `onDrain` has called. */
+  write(text: string): boolean;
+  onDrain(call: () => void): void;
+  /** Ends the answer; what the client has not taken yet is dropped if it does not keep up. */
+  end(): void;
+  /** Aborts when the client is gone, or the listener closes. */
+  readonly signal: AbortSignal;
 }
 
 /** Answers a request; a rejection becomes 500 without detail. `signal` aborts when the client is gone or time is up. */

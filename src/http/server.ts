@@ -2,12 +2,12 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
-import { deadline } from "../lib/abort.ts";
+import { deadline, Shutdown } from "../lib/abort.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/telemetry.ts";
 import { boundConnections } from "./connections.ts";
 import { createPacer } from "./pacer.ts";
-import type { HttpHandler, HttpRequest, HttpResponse } from "./message.ts";
+import type { HttpHandler, HttpRequest, HttpResponse, StreamSink } from "./message.ts";
 
 /** Bounds of one listener (spec 40 §8.3, 60 §3). */
 const headerBytes = 16 * 1024;
@@ -104,7 +104,8 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     if (draining) response.setHeader("connection", "close");
   });
   const pace = createPacer(answersPerTurn);
-  const serving: Serving = { ...options, paceAnswer: createPacer(answersPerTurn) };
+  const streams = new Set<AbortController>();
+  const serving: Serving = { ...options, paceAnswer: createPacer(answersPerTurn), streams };
   const bodies: Bodies = { limit: options.maxBodyBytes, held: 0 };
   const take = (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
@@ -136,6 +137,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     [Symbol.asyncDispose]: () =>
       new Promise((resolve) => {
         following.dispose();
+        for (const stream of streams) stream.abort(new Shutdown("the listener closes"));
         // Whoever has not sent a whole request by then is not waiting for an answer.
         const giveUp = options.clock.timer(drainMs, () => server.closeAllConnections());
         server.close(() => {
@@ -172,6 +174,8 @@ interface Exchange {
 }
 
 interface Serving extends ListenOptions {
+  /** Answers that go on. */
+  readonly streams: Set<AbortController>;
   readonly paceAnswer: (job: () => void) => void;
 }
 
@@ -227,7 +231,38 @@ async function answer(options: Serving, request: HttpRequest, outgoing: ServerRe
     response = { status: 500, headers: { "content-type": "text/plain; charset=utf-8" }, body: "internal error\n" };
   }
   await new Promise<void>((resolve) => options.paceAnswer(resolve));
-  send(options, outgoing, response);
+  if (response.stream === undefined || request.method === "HEAD") send(options, outgoing, response);
+  else stream(options, outgoing, { response, open: response.stream });
+}
+
+/** Sends the headers and leaves the rest to the handler, for as long as the client stays and the listener is open. */
+function stream(
+  { headers, streams }: Serving,
+  outgoing: ServerResponse,
+  { response, open }: { readonly response: HttpResponse; readonly open: (sink: StreamSink) => void },
+): void {
+  if (outgoing.headersSent || outgoing.destroyed) return;
+  const ended = new AbortController();
+  streams.add(ended);
+  outgoing.once("close", () => {
+    streams.delete(ended);
+    ended.abort(new Error("the client is gone"));
+  });
+  // A client that is slow must not keep the listener from closing.
+  const end = (): void => {
+    if (outgoing.writableNeedDrain) outgoing.destroy();
+    else outgoing.end();
+  };
+  ended.signal.addEventListener("abort", end, { once: true });
+  outgoing.on("error", () => outgoing.destroy());
+  outgoing.writeHead(response.status, { ...headers, ...response.headers });
+  outgoing.flushHeaders();
+  open({
+    write: (text) => !outgoing.destroyed && !outgoing.writableEnded && outgoing.write(text),
+    onDrain: (call) => void outgoing.once("drain", call),
+    end,
+    signal: ended.signal,
+  });
 }
 
 function send({ headers }: ListenOptions, outgoing: ServerResponse, response: HttpResponse): void {

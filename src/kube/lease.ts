@@ -41,6 +41,8 @@ export interface LeaseOptions {
   readonly onAcquired: (lease: HeldLease) => void;
   /** Called at most once, without delay: another holds it, or the renew deadline passed. */
   readonly onLost: (why: string) => void;
+  /** Called whenever the lease is seen renewed, by whomever. */
+  readonly onRenewed?: (() => void) | undefined;
   /** Aborting gives the lease up: abort it once nothing can write any more. */
   readonly signal: AbortSignal;
 }
@@ -152,7 +154,11 @@ function createAttempt(options: LeaseOptions): Attempt {
   let seen: { readonly record: string; readonly at: number } | undefined;
   const expired = (record: LeaseRecord): boolean => {
     const text = `${record.holder} ${record.renewTime} ${record.transitions} ${record.resourceVersion}`;
-    if (seen?.record !== text) seen = { record: text, at: clock.monotonic() };
+    if (seen?.record !== text) {
+      // What was found first may be old.
+      if (seen !== undefined) options.onRenewed?.();
+      seen = { record: text, at: clock.monotonic() };
+    }
     return clock.monotonic() - seen.at >= record.seconds * 1000;
   };
   return async (signal) => {
@@ -168,6 +174,7 @@ function createAttempt(options: LeaseOptions): Attempt {
           object: leaseObject(options, { renewTime: time, acquireTime: time, transitions: 0 }),
         }),
       );
+      options.onRenewed?.();
       return { kind: "held", at: startedAt, takenOver: false };
     }
     const ours = record.holder === identity;
@@ -179,6 +186,7 @@ function createAttempt(options: LeaseOptions): Attempt {
       resourceVersion: record.resourceVersion,
     });
     await send(replaceRequest(leases, { namespace, name, object }));
+    options.onRenewed?.();
     return { kind: "held", at: startedAt, takenOver: !ours && record.holder !== "" };
   };
 }

@@ -57,8 +57,15 @@ export interface Config {
   readonly insecureKubeConfigTls: boolean;
   /** Undefined: not served. */
   readonly webhook: WebhookConfig | undefined;
+  /** Undefined: not served. */
+  readonly ui: UiConfig | undefined;
   /** Read by client setup: KUBECONFIG, HOME, proxies. */
   readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** The read-only web UI. */
+export interface UiConfig extends BindAddress {
+  readonly auth: "none" | "kubernetes";
 }
 
 /** The admission server and its certificate. */
@@ -121,11 +128,14 @@ export function readConfig(
   const webhook = isTrue(textOf("enable-webhook"))
     ? { host: undefined, port: Number(textOf("webhook-port")) }
     : undefined;
+  // Looked at only when it is served (spec 60 §2.3).
+  const ui = isTrue(textOf("enable-ui")) ? address("ui-bind-address", []) : undefined;
   const listeners = {
     "metrics-bind-address": metrics,
     "health-probe-bind-address": health,
     "gate-bind-address": gate,
     "webhook-port": webhook,
+    "ui-bind-address": ui,
   };
   problems.push(...combinationProblems(flags, listeners, env), ...targetProblems(textOf), ...globProblems(flags));
   if (problems.length > 0) return { kind: "invalid", problems };
@@ -171,6 +181,7 @@ export function readConfig(
       allowedKubeConfigHosts: flags.values.get("allowed-kubeconfig-hosts") ?? [],
       insecureKubeConfigTls: isTrue(textOf("insecure-kubeconfig-tls")),
       webhook: webhook === undefined ? undefined : { ...webhook, ...webhookConfig(textOf) },
+      ui: ui === undefined ? undefined : { ...ui, auth: textOf("ui-auth") === "none" ? "none" : "kubernetes" },
       env,
     },
   };

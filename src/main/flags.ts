@@ -196,9 +196,14 @@ export const flagSections: readonly FlagSection[] = [
       flag("mcp-bind-address", address, ":8084", "Its listener"),
       later("mcp-allow-mutations", boolean, "false", "Its writing tools; requires --enable-mcp"),
       flag("mcp-auth", choice("none", "kubernetes"), "none", "Its authentication"),
-      later("enable-ui", boolean, "false", "Read-only web UI"),
+      flag("enable-ui", boolean, "false", "Read-only web UI"),
       flag("ui-bind-address", address, ":8085", "Its listener"),
-      flag("ui-auth", choice("none", "kubernetes"), "kubernetes", "Its authentication"),
+      flag(
+        "ui-auth",
+        choice("none", "kubernetes"),
+        "kubernetes",
+        "Who may read it: callers with a token of the cluster, within their own rights, or whoever reaches it",
+      ),
     ],
   },
   {

@@ -27,6 +27,8 @@ export interface Leadership {
 export interface Leading {
   readonly acquired: Promise<void>;
   readonly lost: Promise<string>;
+  /** When the lease was last seen renewed, or first waited for, epoch ms; undefined: there is no lease. */
+  readonly renewedAt: () => number | undefined;
   release(): Promise<void>;
 }
 
@@ -49,7 +51,12 @@ export function lead(options: {
   const lost = Promise.withResolvers<string>();
   if (!config.leaderElect) {
     leadership.mayWrite = () => true;
-    return { acquired: Promise.resolve(), lost: lost.promise, release: () => Promise.resolve() };
+    return {
+      acquired: Promise.resolve(),
+      lost: lost.promise,
+      renewedAt: () => undefined,
+      release: () => Promise.resolve(),
+    };
   }
   const namespace = config.leaderElectionNamespace ?? options.cluster.namespace;
   if (namespace === undefined)
@@ -57,6 +64,7 @@ export function lead(options: {
   const acquired = Promise.withResolvers<undefined>();
   const abort = new AbortController();
   metrics.leading.set({ name: leaseName }, 0);
+  let renewedAt = options.clock.now();
   const ended = runLease({
     client: options.client,
     namespace,
@@ -77,11 +85,13 @@ export function lead(options: {
       metrics.leading.set({ name: leaseName }, 0);
       lost.resolve(why);
     },
+    onRenewed: () => (renewedAt = options.clock.now()),
     signal: abort.signal,
   });
   return {
     acquired: acquired.promise,
     lost: lost.promise,
+    renewedAt: () => renewedAt,
     async release() {
       leadership.mayWrite = () => false;
       abort.abort(new Error("stopping"));

@@ -14,10 +14,10 @@ export interface OwnCaches {
   readonly stageSets: ResourceCache<KubeObject>;
   readonly inventories: ResourceCache<KubeObject>;
   readonly ledgers: ResourceCache<KubeObject>;
-  readonly fleets: ResourceCache<undefined>;
+  readonly fleets: ResourceCache<KubeObject | undefined>;
 }
 
-/** Of fleets only their presence matters so far. The stack closes the watches. */
+/** Fleets are held whole only where the UI shows them. The stack closes the watches. */
 export function startOwnCaches(
   stack: AsyncDisposableStack,
   options: { readonly client: KubeClient; readonly config: Config; readonly clock: Clock; readonly logger: Logger },
@@ -30,7 +30,11 @@ export function startOwnCaches(
     stageSets: stack.use(startCache({ ...scoped, resource: stageSetResource, project: withoutManagedFields })),
     inventories: stack.use(startCache({ ...scoped, resource: stageInventories, project: withoutManagedFields })),
     ledgers: stack.use(startCache({ ...scoped, resource: stageLedgers, project: withoutManagedFields })),
-    fleets: stack.use(startCache({ ...base, resource: fleets, project: nothing, metadataOnly: true })),
+    fleets: stack.use(
+      config.ui === undefined
+        ? startCache<KubeObject | undefined>({ ...base, resource: fleets, project: nothing, metadataOnly: true })
+        : startCache<KubeObject | undefined>({ ...base, resource: fleets, project: withoutManagedFields }),
+    ),
   };
 }
 

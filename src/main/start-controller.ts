@@ -30,6 +30,7 @@ import { lead, type Leadership } from "./leadership.ts";
 import { bindPatiently, openFixedListeners, type PatientListener } from "./listeners.ts";
 import { controlGroupMemory } from "./memory-limit.ts";
 import { startOwnCaches } from "./own-caches.ts";
+import { startUi } from "./start-ui.ts";
 import { reportPrerequisites, type UnmetPrerequisite, watchedKind } from "./prerequisites.ts";
 import { createReadiness } from "./readiness.ts";
 import { createReports, fluxEvent, reportingController } from "./reports.ts";
@@ -58,7 +59,13 @@ const longestFlushMs = 500;
 /** The controller while it runs. Disposing stops it as spec 60 §1 says. */
 export interface RunningController extends AsyncDisposable {
   /** Ports that are bound now. */
-  ports(): { readonly gate?: number; readonly health?: number; readonly metrics?: number; readonly webhook?: number };
+  ports(): {
+    readonly gate?: number;
+    readonly health?: number;
+    readonly metrics?: number;
+    readonly ui?: number;
+    readonly webhook?: number;
+  };
   isReady(): boolean;
   /** Resolves with the reason when the lease is lost: nothing may be written any more. */
   readonly leadershipLost: Promise<string>;
@@ -98,7 +105,7 @@ export async function startController(options: StartOptions): Promise<RunningCon
   const access = stack.use(createAccessProvider({ ...shared, mayWrite: () => leadership.mayWrite() }));
   const unguarded = stack.use(createKubeClient({ ...shared, identity: "controller" }));
 
-  const readiness = createReadiness(["informers", "webhook", "gate"]);
+  const readiness = createReadiness(["informers", "webhook", "gate", ...(config.ui === undefined ? [] : ["ui"])]);
   const fixed = await openFixedListeners(stack, { config, metrics, readiness, clock, logger });
 
   const modules = wasmModules((line) => logger.info(line));
@@ -260,6 +267,21 @@ export async function startController(options: StartOptions): Promise<RunningCon
   stack.use(reportPrerequisites({ prerequisites, missing, clock, logger }));
 
   const leading = lead({ config, cluster, client: unguarded, clock, random, logger, metrics, leadership });
+  const ui =
+    config.ui &&
+    stack.use(
+      await startUi({
+        ui: config.ui,
+        client: unguarded,
+        caches,
+        sources,
+        leaseRenewedAt: leading.renewedAt,
+        when: synced,
+        clock,
+        logger: logger.with({ logger: "ui" }),
+      }),
+    );
+  if (ui !== undefined) readiness.provide("ui", () => ui.isListening());
   const working = (async () => {
     await synced;
     await leading.acquired;
@@ -281,6 +303,7 @@ export async function startController(options: StartOptions): Promise<RunningCon
       ...portOf("gate", gate?.port()),
       ...portOf("health", fixed.health?.address.port),
       ...portOf("metrics", fixed.metrics?.address.port),
+      ...portOf("ui", ui?.port()),
       ...portOf("webhook", webhook?.port()),
     }),
     isReady: () => readiness.isReady(),

@@ -55,9 +55,6 @@
   ],
   "mcp-allow-mutations": [
     "false"
-  ],
-  "enable-ui": [
-    "false"
   ]
 }
 {{- end }}

@@ -1,0 +1,119 @@
+import { createHash } from "node:crypto";
+import { deadline } from "../../lib/abort.ts";
+import { createExpiringCache } from "../../lib/expiring-cache.ts";
+import { createFairLimiter } from "../../lib/fair-limiter.ts";
+import type { Clock } from "../../lib/clock.ts";
+import type { HttpRequest } from "../message.ts";
+
+/** A user as the API server has authenticated them. */
+export interface AuthenticatedUser {
+  readonly username: string;
+  readonly uid: string;
+  readonly groups: readonly string[];
+  readonly extra: Readonly<Record<string, readonly string[]>>;
+}
+
+/** What somebody wants to read of our group; an empty namespace means all, an empty name any. */
+export interface WantedAccess {
+  readonly verb: "get" | "list";
+  readonly resource: "stagesets" | "fleetrollouts";
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** Asks the API server who somebody is and what they may. Rejections mean that it cannot be told. */
+export interface Reviews {
+  /** Undefined: the token is nobody's. */
+  authenticate(token: string, o: { readonly signal: AbortSignal }): Promise<AuthenticatedUser | undefined>;
+  isAllowed(user: AuthenticatedUser, access: WantedAccess, o: { readonly signal: AbortSignal }): Promise<boolean>;
+}
+
+/** Whoever sent a request. */
+export interface Caller {
+  /** Tells callers apart where they share what is bounded; empty where nobody can be told apart. */
+  readonly name: string;
+  /** Whether the caller is still who they were: their token may run out under a long answer. */
+  isValid(): Promise<boolean>;
+  may(access: WantedAccess): Promise<boolean>;
+}
+
+export type Identified =
+  | { readonly kind: "caller"; readonly caller: Caller }
+  | { readonly kind: "unauthenticated" }
+  | { readonly kind: "unknown" };
+
+export interface Callers {
+  /** `unauthenticated`: no token, or nobody's. `unknown`: the API server cannot be asked now. */
+  identify(request: HttpRequest): Promise<Identified>;
+}
+
+/** How long answers count: a right that is taken away ends within a minute, one that is given begins after ten seconds. */
+const yesForMs = 60_000;
+const noForMs = 10_000;
+const mostTokens = 1_000;
+const mostVerdicts = 20_000;
+const reviewTimeoutMs = 3_000;
+/** Longer than any token an API server issues; what is longer is nobody's. */
+const longestToken = 12 * 1024;
+/** Reviews a second, and at once, of all callers; one caller, or all tokens nobody knows yet, get a quarter of the places. */
+const limits = { burst: 200, perSecond: 100, places: 16, placesPerGroup: 4 };
+
+/** Without authentication everybody is one caller who may read everything. */
+export function createOpenCallers(): Callers {
+  const caller: Caller = { name: "", isValid: () => Promise.resolve(true), may: () => Promise.resolve(true) };
+  return { identify: () => Promise.resolve({ kind: "caller", caller }) };
+}
+
+/** Callers by bearer token, each with the rights the API server says they have (spec 70 §9.9). */
+export function createReviewedCallers(options: { readonly reviews: Reviews; readonly clock: Clock }): Callers {
+  const { reviews, clock } = options;
+  const users = createExpiringCache<AuthenticatedUser | undefined>({ clock, most: mostTokens });
+  const verdicts = createExpiringCache<boolean>({ clock, most: mostVerdicts });
+  const limiter = createFairLimiter({ clock, ...limits });
+  const review = async <T>(group: string, ask: (signal: AbortSignal) => Promise<T>): Promise<T> => {
+    using limit = deadline(clock, { timeoutMs: reviewTimeoutMs, what: "reviewing a caller" });
+    using _place = await limiter.acquire(group, limit.signal);
+    return await ask(limit.signal);
+  };
+  const userOf = (token: string, id: string): Promise<AuthenticatedUser | undefined> =>
+    users.get(id, async () => {
+      const value = await review("", (signal) => reviews.authenticate(token, { signal }));
+      return { value, forMs: value === undefined ? noForMs : yesForMs };
+    });
+  const allowed = (user: AuthenticatedUser, id: string, access: WantedAccess): Promise<boolean> =>
+    verdicts.get([id, access.verb, access.resource, access.namespace, access.name].join(" "), async () => {
+      const value = await review(id, (signal) => reviews.isAllowed(user, access, { signal }));
+      return { value, forMs: value ? yesForMs : noForMs };
+    });
+  return {
+    async identify(request) {
+      const token = bearerOf(request);
+      if (token === undefined) return { kind: "unauthenticated" };
+      // What is kept in memory for a minute is no token.
+      const id = createHash("sha256").update(token).digest("base64");
+      let user: AuthenticatedUser | undefined;
+      try {
+        user = await userOf(token, id);
+      } catch {
+        return { kind: "unknown" };
+      }
+      if (user === undefined) return { kind: "unauthenticated" };
+      const known = user;
+      const caller: Caller = {
+        name: known.username,
+        isValid: async () => {
+          const now = await userOf(token, id);
+          return now?.username === known.username && now.uid === known.uid;
+        },
+        may: (access) => allowed(known, id, access),
+      };
+      return { kind: "caller", caller };
+    },
+  };
+}
+
+/** The token of `Authorization: Bearer …` (RFC 6750 §2.1). */
+function bearerOf(request: HttpRequest): string | undefined {
+  const token = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i.exec(request.header("authorization")?.trim() ?? "")?.[1];
+  return token === undefined || token.length > longestToken ? undefined : token;
+}
