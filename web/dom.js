@@ -9,7 +9,7 @@ const svg = "http://www.w3.org/2000/svg";
 /** Paths of 16 × 16 icons. */
 const icons = {
   ok: "M3.5 8.5l3 3 6-7",
-  waiting: "M8 4v4.2l2.6 1.8",
+  waiting: "M8 2.2a5.8 5.8 0 1 1 0 11.6a5.8 5.8 0 1 1 0-11.6M8 5v3.3l2.2 1.4",
   failing: "M4.5 4.5l7 7M11.5 4.5l-7 7",
   stale: "M3.5 8h9",
   working: "M8 3.2a4.8 4.8 0 1 1-4.6 3.4",

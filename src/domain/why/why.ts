@@ -43,7 +43,8 @@ export function explainWhy(input: WhyInput): Why {
   const of: StageSetName = { namespace: stageSet.metadata.namespace ?? "", name: stageSet.metadata.name };
   const stages = stagesOf(stageSet);
   const [first, ...queued] = judgedCauses(input, { of, stages });
-  const others = new Map(queued.map(({ cause }) => [keyOf(cause), cause]));
+  const others = new Map<string, Cause>();
+  for (const { cause } of queued) if (!others.has(keyOf(cause))) others.set(keyOf(cause), cause);
   if (first !== undefined) others.delete(keyOf(first.cause));
   return {
     ...of,
