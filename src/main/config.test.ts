@@ -60,6 +60,17 @@ describe("what is refused names the flag, the value and the remedy", () => {
     expect(problemsOf(["--log-level=loud", "--webhook-port=0", "extra"])).toHaveLength(3);
   });
 
+  test("the UI's address is looked at only when it is served", () => {
+    expect(problemsOf(["--enable-ui", "--ui-bind-address=:8082"])).toEqual([
+      "--ui-bind-address: port 8082 is taken by --gate-bind-address: give each a port of its own",
+    ]);
+    expect(problemsOf(["--enable-ui", "--ui-bind-address="])[0]).toContain("--ui-bind-address");
+    expect(configOf(["--ui-bind-address=nonsense"]).ui).toBeUndefined();
+    expect(configOf(["--enable-ui", "--ui-auth=none"]).ui).toEqual({ host: undefined, port: 8085, auth: "none" });
+    expect(configOf(["--enable-ui"]).ui?.auth).toBe("kubernetes");
+    expect(problemsOf(["--ui-auth=basic"])[0]).toContain("--ui-auth");
+  });
+
   test.each(["allowed-action-hosts", "allowed-kubeconfig-hosts"])("a malformed glob of --%s is refused", (flag) => {
     expect(problemsOf([`--${flag}=*.example`, `--${flag}=[a-z`])).toEqual([
       `--${flag}: "[a-z" is no glob: close its bracket, or leave it out`,

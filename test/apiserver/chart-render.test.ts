@@ -24,6 +24,7 @@ const egressRules = [apiServer, { to: [fluxPods], ports: [{ port: 80, protocol: 
 /** Values by what they are about; each renders objects the API server accepts. */
 const matrix: Readonly<Record<string, unknown>> = {
   defaults: {},
+  "the web UI": { ui: { enabled: true } },
   "several replicas": { replicas: { min: 2, max: 2 } },
   "an autoscaler": { replicas: { min: 2, max: 5 }, podDisruptionBudget: { maxUnavailable: "50%" } },
   "watched namespaces": { controller: { watchNamespaces: ["a", "b"] }, cleanupOnDelete: { enabled: true } },
@@ -334,6 +335,44 @@ describe("the chart", () => {
     expect(closed).toContain("flux-system");
     // The rule with the port has the peer beside it, and no second rule opens the port to everybody.
     expect(closed.split("8082").length).toBe(2);
+  });
+
+  test.each(engines)(
+    "[60.33] %s: a rule for the UI only with `ui.enabled`, from `networkPolicy.ui.from`",
+    async (engine) => {
+      const render = async (values: object): Promise<string> => {
+        const networkPolicy = { enabled: true, engine, ui: { from: [fluxPods] } };
+        const manifests = await renderChart({ values: { networkPolicy, ...values } });
+        return JSON.stringify(manifests.filter(({ kind }) => kind.endsWith("NetworkPolicy")));
+      };
+      expect(await render({})).not.toContain("8085");
+      const closed = await render({ ui: { enabled: true } });
+      expect(closed.split("8085").length).toBe(2);
+      expect(closed).toContain("flagger");
+      const open = await render({ ui: { enabled: true }, networkPolicy: { enabled: true, engine } });
+      expect(open).toContain("8085");
+      expect(open).not.toContain("flagger");
+    },
+  );
+
+  test("[60.33] the UI is off unless asked for: no flag, port or Service, no right to review tokens", async () => {
+    const off = await renderChart();
+    const on = await renderChart({ values: { ui: { enabled: true } } });
+    expect(argsOf(off).join()).not.toMatch(/(?:^|[-,])ui-|enable-ui/);
+    expect(JSON.stringify(off)).not.toContain("8085");
+    expect(JSON.stringify(off)).not.toContain("tokenreviews");
+    expect(argsOf(on)).toEqual(
+      expect.arrayContaining(["--enable-ui=true", "--ui-bind-address=:8085", "--ui-auth=kubernetes"]),
+    );
+    expect(find(on, "Service", "stageset-controller-ui")?.["spec"]).toMatchObject({
+      ports: [{ port: 8085, targetPort: "ui" }],
+    });
+    const [container] = asArray(at(find(on, "Deployment"), "spec", "template", "spec", "containers"));
+    expect(at(container, "ports")).toContainEqual(expect.objectContaining({ name: "ui", containerPort: 8085 }));
+    expect(JSON.stringify(on)).toContain("tokenreviews");
+    const open = await renderChart({ values: { ui: { enabled: true, auth: "none" }, ports: { ui: 9000 } } });
+    expect(argsOf(open)).toEqual(expect.arrayContaining(["--ui-bind-address=:9000", "--ui-auth=none"]));
+    expect(at(find(open, "Service", "stageset-controller-ui"), "spec", "ports")).toMatchObject([{ port: 9000 }]);
   });
 
   test.each(engines)("[50.45] %s: a default deny denies, egress only with egress rules", async (engine) => {
