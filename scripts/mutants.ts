@@ -14,7 +14,7 @@ const root = fileURLToPath(new URL("../", import.meta.url));
 const patches = join(root, "test", "mutants");
 /** What a copy needs; `node_modules` is linked. */
 const copied = [
-  ...["bin", "src", "test", "tools", "scripts", "config", "charts", "deploy"],
+  ...["bin", "src", "test", "tools", "scripts", "config", "charts", "deploy", "web"],
   ...["package.json", "tsconfig.json", "vitest.config.ts"],
 ];
 

@@ -85,7 +85,7 @@ describe.runIf(isRoot)("the image with the rendered arguments, token and rights"
     await admin.delete({ apiVersion: "v1", kind: "Namespace", metadata: { name: tenant } });
   });
 
-  test("[60.21] the image holds the programs, Node, its libraries, the modules and the definitions, and nothing else", async () => {
+  test("[60.21] the image holds the programs, Node, its libraries, the modules, the pages and the definitions, and nothing else", async () => {
     const entries = await readdir(root, { recursive: true, withFileTypes: true });
     const files = entries
       .filter((entry) => entry.isFile())
@@ -98,6 +98,7 @@ describe.runIf(isRoot)("the image with the rendered arguments, token and rights"
       .filter((path) => !isLibrary(path) && !isPart(path) && !path.endsWith(".LEGAL.txt"))
       .sort();
     const crds = await readdir(new URL("../../config/crd", import.meta.url));
+    const pages = await readdir(new URL("../../web", import.meta.url));
     expect(notLibraries).toEqual(
       [
         ...crds.map((name) => `/crds/${name}`),
@@ -106,6 +107,7 @@ describe.runIf(isRoot)("the image with the rendered arguments, token and rights"
         ...["cel.wasm", "controller.js", "kustomize.wasm", "package.json", "stagesetctl.js", "worker.js"].map(
           (name) => `/usr/lib/stageset-controller/${name}`,
         ),
+        ...pages.filter((name) => name !== "tsconfig.json").map((name) => `/usr/lib/stageset-controller/web/${name}`),
       ].sort(),
     );
     expect(files.filter(isLibrary).length).toBeLessThan(12);
