@@ -9,6 +9,8 @@ import { controllerToken } from "../support/controller-account.ts";
 import { configMap, messageOf, readyOf, untilReady } from "../support/controller.ts";
 import { startFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
 import { startOtlpCollector, type OtlpCollector } from "../support/otlp-collector.ts";
+import { startReceiver, type Receiver } from "../support/http-receiver.ts";
+import { kubeConfigText } from "../support/remote.ts";
 import { startScene, type Scene } from "../support/scene.ts";
 import { stageSetEvents } from "../support/stage-set-events.ts";
 
@@ -19,12 +21,19 @@ const canary = "c4n4ry-5ecret";
 /** In a Secret whose manifest is in the artifact, which is on disk as it came. */
 const shipped = "c4n4ry-5hipped";
 
+/** What an input is used in. */
+interface Inputs {
+  readonly stage?: Readonly<Record<string, unknown>>;
+  readonly spec?: Readonly<Record<string, unknown>>;
+}
+
 /** The part of spec 50 §14.46 whose inputs and outputs exist. */
 describe("secrets that run through every input there is, with failures everywhere", () => {
   let collector: OtlpCollector;
   let scene: Scene;
   let proxy: FaultProxy;
   let elsewhere: ArtifactServer;
+  let receiver: Receiver;
   let disk = "";
   /** What TokenRequests gave. */
   const minted = new Set<string>();
@@ -79,8 +88,34 @@ describe("secrets that run through every input there is, with failures everywher
         // A value that is a template itself, and one that ends the text it is put into.
         nested: `\${${canary}}`,
         quote: `" ${canary}: [`,
+        // Of calls: a header, one that cannot be one, a body, and credentials of a metric source.
+        Authorization: `Bearer ${canary}`,
+        folded: `${canary}\r\nX-Other: ${canary}`,
+        token: canary,
+        // Of clusters and of decryption.
+        value: `apiVersion: v1\nkind: Config\nusers: [{name: a, user: {token: ${canary}}}, ${canary}: {`,
+        "a.agekey": `AGE-SECRET-KEY-1${canary}`,
+        "b.asc": `-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n${canary}\n-----END PGP PRIVATE KEY BLOCK-----\n`,
       },
     });
+    for (const [name, server] of [
+      ["refusing", "https://127.0.0.1:9"],
+      ["metadata", "https://169.254.169.254"],
+      ["insecure", `http://user:${canary}@127.0.0.1:9`],
+    ] as const)
+      await admin.create({
+        apiVersion: "v1",
+        kind: "Secret",
+        metadata: { name: `cluster-${name}`, namespace },
+        stringData: { value: kubeConfigText({ cluster: { server }, user: { token: canary } }) },
+      });
+    receiver = await startReceiver();
+    // What was asked comes back in a refusal.
+    receiver.reply = ({ headers, body }, response) => {
+      response.statusCode = 500;
+      response.setHeader("x-echo", String(headers["authorization"]));
+      response.end(JSON.stringify({ headers, body }));
+    };
     await denyQuoting(namespace);
   });
   afterAll(async () => {
@@ -88,6 +123,7 @@ describe("secrets that run through every input there is, with failures everywher
     await proxy[Symbol.asyncDispose]();
     await collector[Symbol.asyncDispose]();
     await elsewhere.stop();
+    await receiver[Symbol.asyncDispose]();
     if (temporary === undefined) delete process.env["TMPDIR"];
     else process.env["TMPDIR"] = temporary;
     delete process.env["OTEL_EXPORTER_OTLP_HEADERS"];
@@ -233,6 +269,66 @@ describe("secrets that run through every input there is, with failures everywher
     await untilReady(cluster, { namespace: scene.namespace, name }, ready, { timeoutMs: 60_000 });
   });
 
+  const fromSecret = (key: string) => ({ name: "values", key });
+  const calling = (http: () => Readonly<Record<string, unknown>>) => () => ({
+    stage: { actions: { pre: [{ name: "call", http: http() }] } },
+  });
+  const secretRef = { name: "values" };
+  const budget = (source: () => Readonly<Record<string, unknown>>) => () => ({
+    spec: { errorBudget: { source: source(), freezeThreshold: "0", onSourceError: "Hold" } },
+  });
+  const onCluster = (name: string) => () => ({ spec: { kubeConfig: { secretRef: { name } } } });
+  const inputs: readonly (readonly [name: string, message: string, more: () => Inputs])[] = [
+    [
+      "called",
+      "answered 500",
+      calling(() => ({
+        url: `${receiver.url}/called`,
+        headersFrom: [fromSecret("Authorization")],
+        bodyFrom: fromSecret("password"),
+      })),
+    ],
+    ["call-folded", "no header may have", calling(() => ({ url: receiver.url, headersFrom: [fromSecret("folded")] }))],
+    [
+      "call-closed",
+      "ECONNREFUSED",
+      calling(() => ({ url: "http://127.0.0.1:9", headersFrom: [fromSecret("Authorization")] })),
+    ],
+    [
+      "budget-asked",
+      "answered 500",
+      budget(() => ({ webhook: { url: `${receiver.url}/left`, jsonPath: "{.left}", secretRef } })),
+    ],
+    [
+      "budget-closed",
+      "ECONNREFUSED",
+      budget(() => ({ prometheus: { address: "http://127.0.0.1:9", query: "up", secretRef } })),
+    ],
+    ["cluster-malformed", "is no YAML", onCluster("values")],
+    ["cluster-refusing", "is unreachable", onCluster("cluster-refusing")],
+    ["cluster-metadata", "never connected to", onCluster("cluster-metadata")],
+    ["cluster-insecure", "only https is used", onCluster("cluster-insecure")],
+    [
+      "keys-malformed",
+      "is no age identity",
+      () => ({ stage: {}, spec: { decryption: { provider: "sops", secretRef } } }),
+    ],
+  ];
+  test.concurrent.for(inputs)("an input that fails: %s", async ([name, message, more]) => {
+    const { stage = {}, spec = {} } = more();
+    await scene.publish(name, { "a.yaml": configMap(name) });
+    await scene.release(name, [{ name: "web", sourceRef: { name }, ...stage }], spec);
+    await eventually(
+      async () => {
+        const stageSet = await scene.get(name);
+        expect(readyOf(stageSet)).toMatch(/^False /);
+        expect(messageOf(stageSet)).toContain(message);
+        return true;
+      },
+      { timeoutMs: 90_000 },
+    );
+  });
+
   test("[60.15] nothing of them is in logs, Events, status, inventory, metrics, spans, gate answers or on disk", async () => {
     const { namespace, controller } = scene;
     await eventually(() => collector.spans.some((span) => span.attributes["stageset.name"] === "refused"));
@@ -269,6 +365,8 @@ describe("secrets that run through every input there is, with failures everywher
     }
     // The same of redirects of credentialed calls, as far as such calls exist (spec 50 §14.37).
     expect(elsewhere.count("/taken")).toBe(0);
+    expect(receiver.seen.some(({ headers }) => headers["authorization"] === `Bearer ${canary}`)).toBe(true);
+    expect(receiver.seen.some(({ body }) => body === canary)).toBe(true);
     expect(collector.headers).toContain(canary);
   });
 });
