@@ -184,6 +184,18 @@ export const rows: readonly Row[] = [
         queries: [{ expr: rate("stageset_stage_applied_total", "namespace", mine), legend: "{{namespace}}" }],
       },
       {
+        title: "Actions run",
+        kind: "series",
+        unit: "ops",
+        queries: [
+          { expr: rate("stageset_action_runs_total", "scope", mine), legend: "{{scope}}" },
+          {
+            expr: rate("stageset_ledger_anchor_errors_total", "namespace", mine),
+            legend: "unreadable anchor, {{namespace}}",
+          },
+        ],
+      },
+      {
         title: "Drift corrected",
         kind: "series",
         unit: "ops",

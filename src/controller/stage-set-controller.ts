@@ -79,6 +79,8 @@ export interface StageSetControllerOptions {
 /** After a bug or a lost API server: the first wait, doubling to the longest. */
 const firstBackoffMs = 1_000;
 const longestBackoffMs = 60_000;
+/** How long the record of an action may take when the controller stops. */
+const lastRecordMs = 5_000;
 
 export function createStageSetController(options: StageSetControllerOptions): StageSetController {
   const { clock, stageSets, random } = options;
@@ -169,6 +171,22 @@ export function createStageSetController(options: StageSetControllerOptions): St
       queue.wakeAt(turn.key, clock.monotonic() + jitter(delay, 0.1, random), "time");
     }
   };
+  /** What an action has come to while the controller stops, and no pass runs any more. */
+  const recordEnded = async (key: StageSetKey): Promise<void> => {
+    const { logger, span } = options.reports.passStarted(key, stageSets.get(key.namespace, key.name));
+    try {
+      await runPass(options.engine(), {
+        ...{ key, causes: new Set(["action"]), snapshotOf, logger, span, only: "record" },
+        signal: AbortSignal.timeout(lastRecordMs),
+        breathe: () => Promise.resolve(),
+        away: (work) => work(),
+        elsewhere: (work) => work(),
+      });
+    } catch (error) {
+      logger.error("cannot record an action that was done when the controller stopped", { error });
+    }
+    span.end();
+  };
   const settle = (name: string, end: PassEnd): void => {
     if (end.kind === "gone") {
       forgetLearnt(name);
@@ -229,8 +247,10 @@ export function createStageSetController(options: StageSetControllerOptions): St
       started = false;
       abort.abort(new Shutdown("the controller stops"));
       // At once, and before the lease is given up: what one of them sent later would be a second time for the successor.
-      options.engine().actions[Symbol.dispose]();
+      const drained = options.engine().actions.drain();
       await queue.stop();
+      for (const key of await drained) await recordEnded(key);
+      options.engine().actions[Symbol.dispose]();
     },
     session,
     wake: (key, cause) => add(nameOf(key), cause),

@@ -122,3 +122,62 @@ describe("http actions and the lease", () => {
     expect(begun).toBe(1);
   });
 });
+
+describe("http actions when the process stops", () => {
+  test("[30.16] an exchange under way ends and is told, and no attempt follows one that fails", async () => {
+    const answers: (() => void)[] = [];
+    await using server = await startHolding(answers);
+    using runs = runsWhile(() => true);
+    const outcomes: ActionOutcome[] = [];
+    start(runs, `${server.url}fine`, (outcome) => outcomes.push(outcome));
+    await until(() => answers.length === 1);
+    const draining = runs.drain();
+    answers[0]?.();
+    expect(await draining).toEqual([key]);
+    expect(outcomes).toMatchObject([{ kind: "completed" }]);
+
+    using others = runsWhile(() => true);
+    start(others, `${server.url}500`, (outcome) => outcomes.push(outcome));
+    await until(() => answers.length === 2);
+    const ended = others.drain();
+    answers[1]?.();
+    expect(await ended).toEqual([]);
+    expect(answers).toHaveLength(2);
+    expect(outcomes).toHaveLength(1);
+  });
+
+  test("without the lease nothing is waited for", async () => {
+    const answers: (() => void)[] = [];
+    let held = true;
+    await using server = await startHolding(answers);
+    using runs = runsWhile(() => held);
+    start(runs, server.url, () => undefined);
+    await until(() => answers.length === 1);
+    held = false;
+    expect(await runs.drain()).toEqual([]);
+  });
+});
+
+/** A server that answers when it is told to, `/500` with 500. */
+async function startHolding(answers: (() => void)[]): Promise<AsyncDisposable & { readonly url: string }> {
+  const server = createServer(({ url }, response) => {
+    answers.push(() => {
+      response.writeHead(url === "/500" ? 500 : 200);
+      response.end();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("the server has no port");
+  return {
+    url: `http://127.0.0.1:${address.port}/`,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+}

@@ -44,6 +44,8 @@ export interface PassRequest {
   readonly causes: ReadonlySet<Cause>;
   readonly snapshotOf: (object: KubeObject) => Snapshot;
   readonly signal: AbortSignal;
+  /** `record`: nothing is done but to put on record what an action has come to. */
+  readonly only?: "record";
   readonly logger: Logger;
   readonly span: Span;
   /** Between two steps: lets others have the place. */
@@ -110,8 +112,9 @@ function endAction(engine: Engine, { key, session }: { readonly key: StageSetKey
 async function drive(
   engine: Engine,
   pass: Pass,
-  { signal, breathe, away, elsewhere }: Pick<PassRequest, "signal" | "breathe" | "away" | "elsewhere">,
+  request: Pick<PassRequest, "signal" | "only" | "breathe" | "away" | "elsewhere">,
 ): Promise<PassEnd> {
+  const { signal, breathe, away, elsewhere } = request;
   let conflicts = 0;
   for (let steps = 0; steps < mostSteps; steps++) {
     signal.throwIfAborted();
@@ -119,7 +122,10 @@ async function drive(
     if (object === undefined) return { kind: "gone" };
     if (hasMoved(object, pass.snapshot)) throw new StartOver();
     await breathe();
+    const unrecorded = pass.session.memory.action?.outcome?.kind === "completed";
+    if (request.only === "record" && !unrecorded) return { kind: "parked", wakeAt: undefined };
     const step = nextStep(stateOf(engine, pass, object));
+    if (request.only === "record" && step.kind !== "record") return { kind: "parked", wakeAt: undefined };
     switch (step.kind) {
       case "need":
         await (asksServices(pass, step.facts)

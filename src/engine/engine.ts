@@ -52,7 +52,7 @@ export interface Reports {
   /** A status was written; `spec` is what it is about. */
   recorded(key: StageSetKey, status: StageSetStatus, spec: StageSetSpec | undefined): void;
   /** Duration of one phase of a stage, seconds. */
-  phase(phase: "fetch" | "decrypt" | "build" | "apply" | "wait" | "prune", seconds: number): void;
+  phase(phase: "fetch" | "decrypt" | "build" | "apply" | "wait" | "actions" | "prune", seconds: number): void;
 }
 
 /** Everything a pass works with. Built once in `main/`. */

@@ -107,6 +107,7 @@ export async function buildEngine(
       mayWrite: () => parts.leadership.mayWrite(),
       isAllowedHost: hostAllowance(config.allowedActionHosts),
       wake: (key) => controller.wake(key, "action"),
+      measured: (seconds) => parts.reports.phase("actions", seconds),
     }),
   );
   const wake = (key: StageSetKey, cause: Cause): void => controller.wake(key, cause);

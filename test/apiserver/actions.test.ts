@@ -77,6 +77,7 @@ describe("pre and post actions", () => {
     expect(metrics).toContain(
       `stageset_action_runs_total{namespace="${scene.namespace}",name="${name}",scope="Revision"} 6`,
     );
+    expect(metrics).toMatch(/stageset_stage_phase_seconds_count\{phase="actions"\} \d+/);
   });
 
   test("[30.3] none runs again while a prune is denied and passes repeat", async () => {

@@ -1,6 +1,7 @@
+import type { ServerResponse } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { auditEvents, auditMark, eventually, testCluster } from "../support/cluster.ts";
-import { configMap, messageOf, readyOf, untilReady } from "../support/controller.ts";
+import { configMap, messageOf, readyOf, stageStatus, startTestController, untilReady } from "../support/controller.ts";
 import { startReceiver, type Receiver } from "../support/http-receiver.ts";
 import { startScene, type Scene } from "../support/scene.ts";
 
@@ -138,4 +139,24 @@ describe("http", () => {
     expect(await until("False StageFailed")).toContain(`Secret "${scene.namespace}/hook" has no entry "X-Later"`);
     await eventually(async () => readyOf(await scene.get("missing")) === "False StageFailed");
   });
+});
+
+test("[30.16] a request under way when the controller is stopped ends, is recorded, and is not sent again", async () => {
+  const name = "stopped";
+  await using own = await startScene(cluster);
+  await using receiver = await startReceiver();
+  const held: ServerResponse[] = [];
+  receiver.reply = (_seen, response) => void held.push(response);
+  await own.publish(name, { "a.yaml": configMap(name) });
+  const pre = [{ name: "call", http: { url: receiver.url } }];
+  await own.release(name, [{ name: "only", sourceRef: { name }, actions: { pre } }]);
+  await eventually(() => held.length === 1);
+  const stopping = own.controller[Symbol.asyncDispose]();
+  held[0]?.end("fine");
+  await stopping;
+  expect(stageStatus(await own.get(name), "only")).toMatchObject({ executedActions: ["call"] });
+  expect(await own.object(name)).toBeUndefined();
+  await using _next = await startTestController(cluster, { namespaces: [own.namespace] });
+  await untilReady(cluster, { namespace: own.namespace, name });
+  expect(receiver.seen).toHaveLength(1);
 });

@@ -157,6 +157,20 @@ describe("what a running controller tells of itself", () => {
     });
   });
 
+  test("[60.16] an action is a span with its list, and a failed one says why", async () => {
+    const target = { apiVersion: "v1", kind: "ConfigMap", name: "is-not-there" };
+    const actions = {
+      pre: [{ name: "fine", wait: { duration: "1ms" } }],
+      post: [{ name: "fails", patch: { target, patch: "{}" } }],
+    };
+    await scene.release("acting", [{ name: "web", sourceRef: { name: "app" }, actions }]);
+    const spans = (phase: string) =>
+      collector.spans.filter(({ name, attributes }) => name === "stage.actions" && attributes["phase"] === phase);
+    await eventually(() => spans("pre").length > 0 && spans("post").length > 0);
+    expect(spans("pre")[0]).toMatchObject({ attributes: { stage: "web", "stage.action": "fine" }, failed: false });
+    expect(spans("post")[0]).toMatchObject({ attributes: { stage: "web", "stage.action": "fails" }, failed: true });
+  });
+
   test("[60.16] the update windows are a span that says whether they defer", async () => {
     const [from, to] = [-1, 1].map((hours) => new Date(Date.now() + hours * 3_600_000).toISOString());
     for (const type of ["Allow", "Deny"])

@@ -14,6 +14,7 @@ export function startAction(engine: Engine, pass: Pass, { call }: Extract<Effect
     access: (signal) => openAccess(engine, pass, call.as, signal),
     homeAccess: (signal) => localAccessOf(engine, key.namespace, call.as, signal),
     isRemote: pass.snapshot.spec?.kubeConfig !== undefined,
+    span: pass.span.start("stage.actions", { stage: call.stage, phase: call.list, "stage.action": call.action.name }),
     build: (build, attempt) => buildActionArtifact(engine, pass, call, { build, attempt }),
     ended: (outcome) => {
       // Something else may have taken its place since: the StageSet was deleted.
