@@ -144,7 +144,8 @@ async function read(hub: Hub, { namespace, stageSet }: Wanted, signal: AbortSign
   }
 }
 
-async function readSource(hub: Hub, target: SourceTarget, signal: AbortSignal): Promise<KubeObject | undefined> {
+/** The source a stage refers to, as it is now; undefined: there is none, or several. */
+export async function readSource(hub: Hub, target: SourceTarget, signal: AbortSignal): Promise<KubeObject | undefined> {
   const kind = target.mode === "direct" ? target.kind : "ExternalArtifact";
   const version = target.mode === "direct" ? target.version : undefined;
   const resource = await sourceResource(hub.discovery, { kind, version }, signal);
