@@ -13,7 +13,7 @@ export async function readTextFile(
   root: string,
   { path: written, mostBytes }: { readonly path: string; readonly mostBytes: number },
 ): Promise<TextFile> {
-  const path = cleaned(written);
+  const path = cleanedPath(written);
   try {
     using tree = await openTree(root);
     const entry = path === undefined ? undefined : tree.find(path);
@@ -30,7 +30,7 @@ export async function readTextFile(
 }
 
 /** `./VERSION` is `VERSION`; undefined: it leads out of the artifact. */
-function cleaned(path: string): string | undefined {
+export function cleanedPath(path: string): string | undefined {
   const segments: string[] = [];
   for (const segment of path.split("/")) {
     if (segment === "" || segment === ".") continue;

@@ -83,8 +83,9 @@ function readReferences(stageSet: KubeObject): References {
   const own = stageSet.metadata.namespace ?? "";
   const sources: string[] = [];
   const producers: KindName[] = [];
-  for (const stage of asArray(at(stageSet, "spec", "stages"))) {
-    const ref = asObject(at(stage, "sourceRef"));
+  const users = [...asArray(at(stageSet, "spec", "stages")), at(stageSet, "spec", "migrationsSourceRef")];
+  for (const user of users) {
+    const ref = asObject(at(user, "sourceRef"));
     const name = asText(ref?.["name"]);
     if (ref === undefined || name === undefined) continue;
     const apiVersion = asText(ref["apiVersion"]);

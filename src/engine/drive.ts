@@ -23,6 +23,7 @@ import { followWakes, resumeWatches } from "./follow.ts";
 import { statusOf, type StageSetKey } from "./journal.ts";
 import { StartOver, type Pass } from "./pass.ts";
 import { describeRecordFailure } from "./record-failure.ts";
+import { checkLadderAhead } from "./ladder-check.ts";
 import { renderAhead } from "./render-ahead.ts";
 import { announceDeferral, announceDryRuns, announceReady, createPassReport, sayIgnoredAnnotations } from "./report.ts";
 import type { Session } from "./session.ts";
@@ -158,6 +159,7 @@ async function drive(
       case "end":
         remember(pass.session, step.outcome.remember);
         pass.report.end(engine, pass, step.outcome);
+        checkLadderAhead(engine, pass, signal);
         return {
           kind: "ended",
           outcome: step.outcome,

@@ -76,6 +76,15 @@ export interface Engine {
   readonly observer: Observer;
   readonly metrics: MetricReadings;
   readonly actions: ActionRuns;
+  /** What a ladder of `spec.migrationsSourceRef` must be like. */
+  readonly ladders: {
+    readonly requireVerified: boolean;
+    readonly requirePinned: boolean;
+    readonly crossNamespace: "allowed" | "refused";
+    readonly allowLoopback: boolean;
+    /** `--allowed-action-hosts`; undefined: it is empty. */
+    readonly isAllowedHost: ((host: string) => boolean) | undefined;
+  };
   readonly podCauses: PodCauses;
   readonly aheads: AheadRenders;
   /** Passes wait for a place. */

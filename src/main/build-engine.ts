@@ -121,6 +121,13 @@ export async function buildEngine(
     clock,
     random,
     logger,
+    ladders: {
+      requireVerified: config.requireVerifiedMigrationSources,
+      requirePinned: config.requirePinnedMigrationSources,
+      crossNamespace: config.crossNamespace,
+      allowLoopback: config.allowLoopback,
+      isAllowedHost: hostAllowance(config.allowedActionHosts),
+    },
     options: {
       defaultIntervalMs: config.defaultIntervalMs,
       crossNamespace: config.crossNamespace,

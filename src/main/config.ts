@@ -36,6 +36,8 @@ export interface Config {
   readonly defaultServiceAccount: string | undefined;
   readonly requireServiceAccount: boolean;
   readonly objectLevelKms: boolean;
+  readonly requireVerifiedMigrationSources: boolean;
+  readonly requirePinnedMigrationSources: boolean;
   /** Undefined: no links. */
   readonly runbookBaseUrl: string | undefined;
   /** Undefined: no traces. */
@@ -162,6 +164,8 @@ export function readConfig(
       defaultServiceAccount: optional("default-service-account"),
       requireServiceAccount: isTrue(textOf("require-service-account")),
       objectLevelKms: isTrue(textOf("object-level-kms")),
+      requireVerifiedMigrationSources: isTrue(textOf("require-verified-migration-sources")),
+      requirePinnedMigrationSources: isTrue(textOf("require-pinned-migration-sources")),
       runbookBaseUrl: optional("runbook-base-url"),
       tracing:
         optional("tracing-endpoint") === undefined

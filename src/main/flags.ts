@@ -159,8 +159,8 @@ export const flagSections: readonly FlagSection[] = [
   {
     title: "Migrations and images",
     flags: [
-      later("require-verified-migration-sources", boolean, "false", "Refuse unverified migration sources"),
-      later("require-pinned-migration-sources", boolean, "false", "Refuse unpinned migration sources"),
+      flag("require-verified-migration-sources", boolean, "false", "Refuse unverified migration sources"),
+      flag("require-pinned-migration-sources", boolean, "false", "Refuse unpinned migration sources"),
       later("require-image-verification", boolean, "false", "Refuse images no policy governs"),
       later("image-verification-trusted-root", text("PATH"), "", "Offline Sigstore trusted root"),
       later("image-verification-insecure-registry", repeatable("HOST[:PORT]"), "", "Registries read over plain HTTP"),

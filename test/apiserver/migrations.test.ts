@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Migration } from "../../src/api/stage-set.ts";
 import { asArray, at } from "../../src/lib/json.ts";
 import type { KubeObject } from "../../src/lib/kube-object.ts";
 import { eventually, testCluster } from "../support/cluster.ts";
@@ -12,6 +13,7 @@ import {
   type TestController,
   untilReady,
 } from "../support/controller.ts";
+import { migrationDigest } from "../../src/domain/versions/migration-digest.ts";
 import { createEffects, type Effects } from "../support/effects.ts";
 import { startScene, type Scene } from "../support/scene.ts";
 import { stageSetEvents, type SeenEvent } from "../support/stage-set-events.ts";
@@ -161,6 +163,119 @@ describe("a transition", () => {
         reasons.includes(each),
       );
     });
+  });
+
+  test("[30.30] waits for its approval, which goes on without the annotation once it has begun", async () => {
+    const name = "approved";
+    const effects = await effectsOf(name);
+    const missing = { apiVersion: "v1", kind: "ConfigMap", name: `${name}-missing` };
+    const blocked = { name: "blocked", patch: { target: missing, patch: "data: {reached: 'yes'}" } };
+    const migrations = [{ name: "idx", to: "2.0.0", actions: [effects.action("first"), blocked] }];
+    await deployed(name, "1.2.0", { version: { ...fromArtifact, approvalMode: "OnMigrations" }, migrations });
+    await publish(name, "2.0.0");
+    const held = await until(name, (each) => readyOf(each) === "False AwaitingApproval");
+    expect(messageOf(held)).toContain("version 2.0.0 waits for approval, with 1 migration to run");
+    expect(at(held, "status", "pendingVersion")).toBe("2.0.0");
+    expect(at(stageStatus(held, "db"), "appliedRevision")).toBe("1.2.0");
+    await annotate(name, { "stages.metio.wtf/approved-version": "2.0.1" });
+    await annotate(name, { "reconcile.fluxcd.io/requestedAt": "again" });
+    await until(name, (each) => at(each, "status", "lastHandledReconcileAt") === "again");
+    expect(readyOf(await scene.get(name))).toBe("False AwaitingApproval");
+    expect(await effects.seen()).toEqual([]);
+    await annotate(name, { "stages.metio.wtf/approved-version": "v2.0.0" });
+    const begun = await until(name, (each) => readyOf(each) === "False MigrationFailed");
+    expect(at(begun, "status", "pendingVersion")).toBeUndefined();
+    await annotate(name, { "stages.metio.wtf/approved-version": null });
+    await admin.create({ ...missing, metadata: key(missing.name) });
+    await until(name, isAt("2.0.0"));
+    expect(await effects.seen()).toEqual(["first"]);
+  });
+
+  test("[30.31] downwards: refused without allowDowngrade or a way down, else newest first across stages", async () => {
+    const name = "down";
+    const effects = await effectsOf(name);
+    await deployed(name, "1.4.2", { migrations: ladderOf(effects) });
+    await publish(name, "1.2.0");
+    const refused = await until(name, (each) => readyOf(each) === "False DowngradeNotAllowed");
+    expect(at(stageStatus(refused, "db"), "appliedRevision")).toBe("1.4.2");
+    expect([await effects.seen(), at(refused, "status", "version")]).toEqual([[], "1.4.2"]);
+    await admin.patch(ref(name), { spec: { version: { allowDowngrade: true } } });
+    await until(name, isAt("1.2.0"));
+    expect(await effects.seen()).toEqual(["split-down", "idx-down"]);
+    await publish(name, "1.5.0");
+    await until(name, isAt("1.5.0"));
+    await publish(name, "1.4.0");
+    const irreversible = await until(name, (each) => readyOf(each) === "False DowngradeRequiresMigration");
+    expect(messageOf(irreversible)).toContain('migration "drop" to 1.5.0 has no down steps');
+    expect(at(irreversible, "status", "version")).toBe("1.5.0");
+    expect(at(await scene.object(`${name}-db`), "data", "value")).toBe("1.5.0");
+  });
+
+  test("[30.35] [30.36] from a baseline runs the ladder; a major version wants a migration where it must be covered", async () => {
+    const name = "baseline";
+    const effects = await effectsOf(name);
+    await publish(name, "1.5.0");
+    const migrations = ladderOf(effects);
+    await admin.create({
+      ...ref(name),
+      metadata: { ...key(name), annotations: { "stages.metio.wtf/baseline-version": "1.2.0" } },
+      spec: {
+        ...{ serviceAccountName: "deployer", stages: stages(name), migrations, ...retrying },
+        version: { ...fromArtifact, requireMigrationCoverage: true },
+      },
+    });
+    await until(name, isAt("1.5.0"));
+    expect(await effects.seen()).toEqual(["idx-a", "idx-b", "drop-a", "split-a"]);
+    await publish(name, "2.0.0");
+    await until(name, (each) => readyOf(each) === "False MigrationCoverageMissing");
+    await admin.patch(ref(name), { spec: { migrations: [...migrations, { name: "nothing", to: "2.0.0" }] } });
+    await until(name, isAt("2.0.0"));
+  });
+
+  test("[30.38] [10.20] of another controller that was cut: what matches is done, what does not halts", async () => {
+    const name = "taken";
+    const effects = await effectsOf(name);
+    const migrations = ladderOf(effects);
+    await deployed(name, "1.2.0", { migrations });
+    const cut = async (entries: readonly string[]): Promise<void> => {
+      await admin.patch(ref(name), { spec: { suspend: true } });
+      const suspended = await until(name, (each) => readyOf(each) === "False Suspended");
+      const foreign = asArray(at(suspended, "status", "stages")).map((entry) => {
+        const { enteredRevision: _r, enteredDigest: _d, ...rest } = entry as Record<string, unknown>;
+        return rest;
+      });
+      await admin.patchStatus(ref(name), { stages: foreign, executedMigrationActions: entries });
+      await admin.patch(ref(name), { spec: { suspend: false } });
+    };
+    await publish(name, "1.3.0");
+    await until(name, isAt("1.3.0"));
+    expect(await effects.seen()).toEqual(["idx-a", "idx-b"]);
+    // Entries of an unknown digest.
+    await cut(["split@0123456789ab/split-a"]);
+    await publish(name, "1.4.0");
+    const dirty = await until(name, (each) => readyOf(each) === "False MigrationDirty");
+    expect(messageOf(dirty)).toContain('"split@0123456789ab/split-a"');
+    expect(messageOf(dirty)).toContain("another controller's transition was cut");
+    expect(at(stageStatus(dirty, "db"), "enteredRevision")).toBe("1.3.0");
+    await publish(name, "1.4.1");
+    await admin.patch(ref(name), { spec: { migrations: [...migrations, { name: "more", to: "1.4.1" }] } });
+    const generation = (await scene.get(name))?.metadata.generation;
+    const still = await until(name, (each) => at(each, "status", "observedGeneration") === generation);
+    expect([readyOf(still), messageOf(still)]).toEqual(["False MigrationDirty", messageOf(dirty)]);
+    expect(await effects.seen()).toEqual(["idx-a", "idx-b"]);
+    await annotate(name, { "reconcile.fluxcd.io/requestedAt": "looked" });
+    await until(name, isAt("1.4.1"));
+    expect(await effects.seen()).toEqual(["idx-a", "idx-b", "split-a"]);
+    await eventually(
+      async () => (await stageSetEvents(cluster, { ...key(name), reason: "MigrationChanged" })).length === 1,
+    );
+    // Entries as this ladder has them: published vectors say how they are made.
+    const drop = migrations.find((each) => each.name === "drop");
+    if (drop === undefined) throw new Error("the ladder has it");
+    await cut([`drop@${migrationDigest(drop as unknown as Migration)}/drop-a`]);
+    await publish(name, "1.5.0");
+    await until(name, isAt("1.5.0"));
+    expect(await effects.seen()).toEqual(["idx-a", "idx-b", "split-a"]);
   });
 
   test("[30.29] [10.28] resumes at the failed step; after five passes nothing runs, until it is asked for", async () => {

@@ -195,6 +195,8 @@ export class MigrationWorld {
           render: { kind: "rendered", objects, hash, substitutionDigest: "", provisional: false },
         };
       }
+      case "ladder":
+        return { kind: "ladder", ladder: { rungs: [], origin: "" } };
       case "versionFile": {
         const text = this.versionFile?.(key.identity.revision);
         return {

@@ -5,12 +5,6 @@
     "auto",
     "off"
   ],
-  "require-verified-migration-sources": [
-    "false"
-  ],
-  "require-pinned-migration-sources": [
-    "false"
-  ],
   "require-image-verification": [
     "false"
   ],

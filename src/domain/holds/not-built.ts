@@ -17,8 +17,7 @@ export function cannotRelease({ spec, now }: Pick<GoalInput, "spec" | "now">): H
 }
 
 function* missingFeatures(spec: StageSetSpec): Generator<string> {
-  const { migrationsSourceRef, rollbackOnFailure } = spec;
-  if (migrationsSourceRef !== undefined) yield "spec.migrationsSourceRef";
+  const { rollbackOnFailure } = spec;
   if (rollbackOnFailure === true) yield "spec.rollbackOnFailure";
   // Places cost more than a look at 1,000 plain stages may.
   const asksForMore = ({ actions, promotion }: StageSetSpec["stages"][number]): boolean =>

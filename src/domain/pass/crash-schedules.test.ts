@@ -169,6 +169,8 @@ class World {
           render: { kind: "rendered", objects, hash, substitutionDigest: "", provisional: false },
         };
       }
+      case "ladder":
+        return { kind: "ladder", ladder: { rungs: [], origin: "" } };
       case "versionFile":
         return { kind: "versionFile", reading: { kind: "unobtainable" } };
       case "preflight":

@@ -91,7 +91,7 @@ function complete(migration: MigrationTurn): Step {
   const recorded = withCompletion(version.rungs, version.recorded, { rung, direction });
   const status = withoutPending(withRecorded(completed.write.status, recorded), planned);
   const started = stepsOf(rung, direction).length === 0 ? [...startEvents(migration)] : [];
-  const note = `${textOf(planned)} is completed`;
+  const note = `${textOf(migration)} is completed`;
   return {
     ...completed,
     write: { kind: "status", status },
@@ -106,29 +106,30 @@ function withoutPending(status: StageSetStatus, { rung }: PlannedMigration): Sta
   return left.length === 0 ? rest : { ...rest, pendingMigrations: left };
 }
 
-function* startEvents({ planned }: MigrationTurn): Generator<PassEvent> {
+function* startEvents({ version, planned }: MigrationTurn): Generator<PassEvent> {
   if (planned.changed) {
     const { name } = planned.rung.migration;
     const note = `migration ${quote(name)} was changed since some of its steps ran: all of its steps run, from the first`;
     yield { type: "Warning", reason: "MigrationChanged", note, once: `changed ${completionKey(planned.rung, "up")}` };
   }
-  yield { type: "Normal", reason: "MigrationStarted", note: `${textOf(planned)} runs`, once: undefined };
+  yield { type: "Normal", reason: "MigrationStarted", note: `${textOf({ version, planned })} runs`, once: undefined };
 }
 
 /** What Events call it: direction, name and boundary. */
-function textOf({ rung: { migration }, direction, placed }: PlannedMigration): string {
-  const { name, to } = migration;
+function textOf({ version, planned }: Pick<MigrationTurn, "version" | "planned">): string {
+  const { rung, direction, placed } = planned;
+  const { name, to } = rung.migration;
   const of = direction === "down" ? "rollback of migration" : "migration";
-  return `${of} ${quote(name)} to ${to}, before stage ${quote(placed)},`;
+  return `${of} ${quote(name)} to ${to}, before stage ${quote(placed)}${version.origin === "" ? "," : version.origin}`;
 }
 
 /** A failed step, told when the pass ends; the one that halts every migration, with the record that does. */
 function fail(migration: MigrationTurn, run: ActionRun, outcome: Extract<ActionOutcome, { kind: "failed" }>): Step {
-  const { turn, planned } = migration;
+  const { turn } = migration;
   const why = whyFailed(migration, run, outcome);
   const ended = endFailed(turn.state, why);
   const cause = why.stage?.cause ?? why.message;
-  const note = `${textOf(planned)} failed: ${cause}`;
+  const note = `${textOf(migration)} failed: ${cause}`;
   const told: PassEvent = { type: "Warning", reason: "MigrationFailed", note, once: undefined };
   if (ended.kind === "end") return { ...ended, outcome: { ...ended.outcome, events: [...ended.outcome.events, told] } };
   const halts =

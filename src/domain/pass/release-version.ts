@@ -13,6 +13,8 @@ export interface ReleaseVersion {
   readonly adopted: boolean;
   readonly plan: TransitionPlan | undefined;
   readonly rungs: readonly Rung[];
+  /** Which artifact the migrations are from, for Events; empty: the spec's own. */
+  readonly origin: string;
   readonly recorded: Recorded;
 }
 

@@ -10,6 +10,7 @@ import type { GateMetrics } from "../promotion/analysis.ts";
 import type { PodReadings } from "../promotion/pod-checks.ts";
 import type { PodCause } from "../readiness/pod-cause.ts";
 import type { RenderedObject } from "../rendered.ts";
+import type { Rung } from "../versions/migration-ledger.ts";
 import type { VersionReading } from "../versions/version-of-objects.ts";
 import type { WindowState } from "../windows/update-windows.ts";
 
@@ -87,6 +88,8 @@ export type FactKey =
       /** `stage`: read again when the stage's turn has come (spec 20 step 19). */
       readonly at: "preflight" | "stage";
     }
+  /** The migrations of `spec.migrationsSourceRef`. */
+  | { readonly kind: "ladder" }
   /** What stands in a file of a stage's artifact, as fetched. */
   | {
       readonly kind: "versionFile";
@@ -230,6 +233,8 @@ export type Fact =
       readonly unlisted: readonly string[];
     }
   | { readonly kind: "namespace"; readonly terminating: boolean }
+  /** `refused`: why there is none to be had now. */
+  | ({ readonly kind: "ladder" } & ({ readonly ladder: SourcedLadder } | { readonly refused: Failure }))
   | { readonly kind: "ledger" }
   | { readonly kind: "witness"; readonly found: WitnessFound }
   | {
@@ -238,6 +243,13 @@ export type Fact =
       /** What it means for a teardown, which can be given up for two of them; default `other`. */
       readonly refusal?: DeleteError["kind"];
     };
+
+/** Migrations of an artifact. */
+export interface SourcedLadder {
+  readonly rungs: readonly Rung[];
+  /** Where they are from, for Events, between commas. */
+  readonly origin: string;
+}
 
 /** What became of the object that a completion rests on; `unreadable` tells nothing about it. */
 export type WitnessFound =

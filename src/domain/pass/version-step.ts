@@ -1,7 +1,9 @@
+import { reasonInfo } from "../../api/reasons.ts";
 import type { StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import { renderVersion } from "../formats/version.ts";
 import { dirtyAfter, haltedMigration, howToResume } from "../holds/dirty-halt.ts";
+import type { Failure } from "../failure.ts";
 import type { GoalInput, Hold } from "../holds/hold.ts";
 import { cannotRelease } from "../holds/not-built.ts";
 import { withReady } from "../status.ts";
@@ -11,9 +13,9 @@ import { recordedOf, rungsOf, unmatchedEntries, type Rung } from "../versions/mi
 import { pendingMigrations, type TransitionPlan } from "../versions/plan-transition.ts";
 import { quote } from "../validation/finding.ts";
 import { planGoals, type Goals } from "./goals.ts";
-import { statusContext } from "./plan.ts";
+import { factOf, statusContext } from "./plan.ts";
 import type { ReleaseVersion } from "./release-version.ts";
-import type { PassState } from "./state.ts";
+import type { PassState, SourcedLadder } from "./state.ts";
 import type { PassEvent, Step } from "./step.ts";
 import { wantedVersion } from "./wanted-version.ts";
 
@@ -41,14 +43,38 @@ export function versionStep(state: PassState, input: GoalInput, goals: Goals): V
   }
   const { text } = wanted;
   const decision = decide(state, { spec, wanted, rungs: undefined });
-  if (decision.kind !== "needsLadder") return decided(state, { input, goals, text, rungs: [] }, decision);
+  if (decision.kind !== "needsLadder") return decided(state, { input, goals, text, ...noLadder }, decision);
   const missing = cannotRelease(input);
   if (missing !== undefined) return held(input, missing);
-  const rungs = inlineRungs(spec);
+  const ladder = ladderOf(state, spec);
+  if (ladder.kind === "need") return ladder;
+  if (ladder.kind === "refused") {
+    const { reason, message } = ladder.why;
+    return hold(state, { input, goals }, { kind: "refused", reason, message });
+  }
+  const { rungs, origin } = ladder;
   return (
     takeoverRecord(state, rungs) ??
-    decided(state, { input, goals, text, rungs }, decide(state, { spec, wanted, rungs }))
+    decided(state, { input, goals, text, rungs, origin }, decide(state, { spec, wanted, rungs }))
   );
+}
+
+const noLadder = { rungs: [], origin: "" } as const;
+
+type Ladder =
+  | ({ readonly kind: "ladder" } & SourcedLadder)
+  | { readonly kind: "refused"; readonly why: Failure }
+  | Extract<Step, { kind: "need" }>;
+
+/** The migrations of the spec, or of the artifact it names. */
+function ladderOf(state: PassState, spec: StageSetSpec): Ladder {
+  if (spec.migrationsSourceRef === undefined) return { kind: "ladder", rungs: inlineRungs(spec), origin: "" };
+  const key = { kind: "ladder" } as const;
+  const fact = factOf(state, key);
+  if (fact === undefined) return { kind: "need", facts: [key] };
+  if (fact.kind === "failed") return { kind: "refused", why: fact.failure };
+  if (fact.kind !== "ladder") throw new TypeError("the ladder fact is of another kind");
+  return "refused" in fact ? { kind: "refused", why: fact.refused } : { kind: "ladder", ...fact.ladder };
 }
 
 interface Judged {
@@ -80,10 +106,10 @@ function decide(
 
 function decided(
   state: PassState,
-  judged: Judged & { readonly text: string; readonly rungs: readonly Rung[] },
+  judged: Judged & SourcedLadder & { readonly text: string },
   decision: VersionDecision,
 ): VersionStep {
-  const { input, text, rungs } = judged;
+  const { input, text, rungs, origin } = judged;
   switch (decision.kind) {
     case "needsLadder":
       throw new TypeError("the ladder was read, and is asked for again");
@@ -95,7 +121,7 @@ function decided(
       const plan = decision.kind === "run" ? decision.plan : undefined;
       const recorded = recordedOf(state.stored.status);
       const key = renderVersion(decision.wanted);
-      const version = { text, key, adopted: decision.kind === "adoption", plan, rungs, recorded };
+      const version = { text, key, adopted: decision.kind === "adoption", plan, rungs, origin, recorded };
       return (
         pendingRecord(state, { version: undefined, plan }) ?? {
           kind: "version",
@@ -112,7 +138,9 @@ function hold(
   { input }: Judged,
   decision: Extract<VersionDecision, { readonly kind: "refused" | "held" }>,
 ): VersionStep {
-  const until = input.now + minuteMs;
+  // What only somebody else's object can mend is looked at as a source is.
+  const waits = decision.kind === "refused" && reasonInfo(decision.reason).class === "waiting";
+  const until = input.now + (waits ? input.retryMs : minuteMs);
   if (decision.kind === "refused")
     return (
       pendingRecord(state, { version: undefined, plan: undefined }) ??

@@ -16,6 +16,7 @@ import { readPods } from "./pods.ts";
 import { readPreflight } from "./preflight.ts";
 import { readHealth, readReadiness } from "./readiness.ts";
 import { recoverInventory } from "./recovery.ts";
+import { readLadder } from "./ladder.ts";
 import { readRender } from "./render.ts";
 import { readLedger, readWitness } from "./witness.ts";
 import { readVersionFile } from "./version-file.ts";
@@ -38,6 +39,8 @@ export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal:
       return readConnection(engine, pass, key, signal);
     case "render":
       return readRender(engine, pass, key, signal);
+    case "ladder":
+      return readLadder(engine, pass, signal);
     case "versionFile":
       return readVersionFile(engine, pass, key, signal);
     case "preflight":
