@@ -10,7 +10,7 @@ import { mkdir, readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { prometheusPath, shellcheckPath } from "../src/dev/debian-package.ts";
+import { chromiumPath, prometheusPath, shellcheckPath } from "../src/dev/debian-package.ts";
 import { chartTools, deliveryTools, kwokTools, signingTools, sopsTools, toolPaths } from "../src/dev/tools.ts";
 import { asArray, asNumber, asText, at } from "../src/lib/json.ts";
 
@@ -30,6 +30,7 @@ async function main(): Promise<number> {
   const onProgress = (line: string): void => void process.stderr.write(`${line}\n`);
   await prometheusPath({ onProgress });
   await shellcheckPath({ onProgress });
+  await chromiumPath({ onProgress });
   await toolPaths(
     [
       ...kwokTools,

@@ -237,13 +237,26 @@ test("while memory is short no pass begins beside another, those under way take 
   expect(keys()).toEqual(["a/0", "b/0", "c/0"]);
 });
 
-test("while memory is short a pass that waits for somebody else's server does not keep the others from beginning", async () => {
+test("while memory is short one pass of a group, and four of a place, may wait for somebody else's servers", async () => {
   const short = { now: false };
-  const { queue, turns, keys } = scene(1, () => !short.now);
-  queue.add("hung/0", "spec");
-  void turns[0]?.elsewhere(() => new Promise(() => undefined), new AbortController().signal);
-  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  const { queue, turns, keys, end } = scene(1, () => !short.now);
+  const answers = new Map<string, () => void>();
+  const goElsewhere = async (): Promise<void> => {
+    const turn = turns.at(-1);
+    void turn?.elsewhere(
+      () => new Promise<void>((resolve) => answers.set(turn.key, resolve)),
+      new AbortController().signal,
+    );
+    for (let tick = 0; tick < 10; tick++) await Promise.resolve();
+  };
+  queue.add("a/0", "spec");
+  await goElsewhere();
   short.now = true;
-  queue.add("b/0", "spec");
-  expect(keys()).toEqual(["hung/0", "b/0"]);
+  for (const group of ["a", "b", "c", "d", "e"]) for (const index of [1, 2]) queue.add(`${group}/${index}`, "spec");
+  for (let pass = 0; pass < 6; pass++) await goElsewhere();
+  expect(keys()).toEqual(["a/0", "b/1", "c/1", "d/1"]);
+  answers.get("b/1")?.();
+  for (let tick = 0; tick < 10; tick++) await Promise.resolve();
+  await end("b/1");
+  expect(keys().slice(4)).toEqual(["e/1"]);
 });

@@ -191,8 +191,11 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
   const nextWhenShort = (): Entry<Cause> | undefined => {
     if (running > 0) return undefined;
     for (const members of ready.values()) for (const entry of members) if (entry.resume !== undefined) return entry;
-    // Those elsewhere wait for somebody else's server, which must not stop everybody.
-    return ended.size > beside ? undefined : nextEntry();
+    // Those elsewhere wait for somebody else's server, which must not stop everybody; but they hold memory as well: one of
+    // each group, and so many in all.
+    if (ended.size > beside || beside >= mostElsewhere * concurrency) return undefined;
+    for (const [group, members] of ready) if (!shares.has(group)) return members.values().next().value;
+    return undefined;
   };
   const dispatch = (): void => {
     while (!stopped && running < concurrency) {
