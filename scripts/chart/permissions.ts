@@ -171,7 +171,8 @@ export const declaredRoles = {
         apiGroup,
         resources: ["imageverificationpolicies"],
         verbs: read,
-        unused: { imageverificationpolicies: "image verification" },
+        symptom: "imageverificationpolicies",
+        unused: { "imageverificationpolicies get": contract },
         why: "know the policies of images",
       },
       {

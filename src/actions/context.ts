@@ -27,6 +27,15 @@ export interface ActionArtifact {
   readonly digest: string;
 }
 
+/** What a patch makes of an object, as the API server says it would. */
+export interface PatchedObject {
+  readonly group: string;
+  readonly kind: string;
+  readonly namespace: string;
+  readonly before: unknown;
+  readonly after: unknown;
+}
+
 /** Everything an action works with. */
 export interface ActionContext {
   /** The StageSet. */
@@ -35,6 +44,10 @@ export interface ActionContext {
   readonly run: Pick<RunKey, "list" | "action" | "ledgerKey" | "tokens">;
   /** @throws {ActionError} */
   readonly build: (build: ActionBuild, attempt: Attempt) => Promise<ActionArtifact>;
+  /** Whether any image has to be judged now: without policies nobody needs to read what is patched. */
+  readonly judgesImages: () => boolean;
+  /** Whether a patch may bring its target the images that are new to it. @throws {ActionError} */
+  readonly judgePatch: (patched: PatchedObject, signal: AbortSignal) => Promise<void>;
   readonly random: Random;
   /** Of the StageSet. */
   readonly namespace: string;

@@ -22,9 +22,9 @@ export type StageOperation =
 
 /**
  * When the controller looks again without any event (spec 10 §6): `backoff` is B, `minute` M, `interval` I, `retry` R,
- * `never` only for Suspended.
+ * `soon` after 5, 10, 20 and 40 s and then M (spec 50 §4.4), `never` only for Suspended.
  */
-export type NextLook = "backoff" | "minute" | "interval" | "retry" | "never";
+export type NextLook = "backoff" | "minute" | "soon" | "interval" | "retry" | "never";
 
 /** Why a pass ended without success, in the words status carries. */
 export interface Failure {
@@ -62,6 +62,15 @@ export function stageFailure(
     next: kind === "authorization" ? "minute" : kind === "terminal" ? "interval" : "backoff",
     stage,
     terminal: kind === "terminal",
+  };
+}
+
+/** An image that is not verified: `unknown` when nobody could tell, and may be able to soon (spec 50 §4.4). */
+export function imageFailure(stage: StageFailure, verdict: "refused" | "unknown"): Failure {
+  return {
+    ...stageFailure(stage),
+    reason: "ImageUnverified",
+    next: verdict === "unknown" ? "soon" : "minute",
   };
 }
 

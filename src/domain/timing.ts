@@ -40,6 +40,11 @@ export function verifyTimeoutMs(spec: StageSetSpec, stage: Stage): number {
   );
 }
 
+/** The next look at what could not be told, for the n-th time in a row (n ≥ 1): 5, 10, 20, 40 s, then M (spec 50 §4.4). */
+export function soonMs(consecutiveFailures: number): number {
+  return Math.min(minuteMs, 5_000 * 2 ** Math.min(10, Math.max(0, consecutiveFailures - 1)));
+}
+
 /** B of spec 20 §1 for the n-th consecutive failure (n ≥ 1), before its ±10 % jitter. */
 export function backoffMs(retryIntervalMs: number, consecutiveFailures: number): number {
   return Math.min(retryIntervalMs, 1_000 * 2 ** Math.min(30, Math.max(0, consecutiveFailures - 1)));

@@ -13,6 +13,7 @@ import { foreignSentence, pinOf, sourceTarget, type Pin } from "../domain/pins.t
 import { askedNothing } from "../kms/share-opener.ts";
 import { SourceError } from "../source/source-error.ts";
 import type { Engine } from "./engine.ts";
+import { pinActionImages } from "./action-images.ts";
 import { localAccessOf } from "./facts/connection.ts";
 import { decryptionOf } from "./facts/decryption.ts";
 import { readDecryptionKeys, unusableKey } from "./facts/decryption-keys.ts";
@@ -96,7 +97,8 @@ async function fetchAndBuild(
           queue: namespace,
         },
       );
-      const objects = built.decrypted ? built.objects.map((each) => ({ ...each, secretInput: true })) : built.objects;
+      const pinned = await pinActionImages(engine, pass, { call, objects: built.objects }, signal);
+      const objects = built.decrypted ? pinned.map((each) => ({ ...each, secretInput: true })) : pinned;
       return { objects, digest: artifact.digest };
     } catch (error) {
       if (error instanceof BuildError && error.reason === "Damaged") artifact.discard();

@@ -63,6 +63,8 @@ function start(runs: ActionRuns, url: string, ended: (outcome: ActionOutcome) =>
     access,
     homeAccess: access,
     isRemote: false,
+    judgesImages: () => false,
+    judgePatch: () => Promise.resolve(),
     build: () => Promise.reject(new Error("nothing is built")),
     ended,
   });

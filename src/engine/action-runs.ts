@@ -40,6 +40,8 @@ export interface ActionWork {
   readonly homeAccess: (signal: AbortSignal) => Promise<Access>;
   readonly isRemote: boolean;
   readonly build: ActionContext["build"];
+  readonly judgesImages: ActionContext["judgesImages"];
+  readonly judgePatch: ActionContext["judgePatch"];
   readonly ended: (outcome: ActionOutcome) => void;
   /** Shows the run; ended with it. */
   readonly span?: Span;
@@ -80,7 +82,7 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
 
   const run = async (
     key: StageSetKey,
-    { call, access, homeAccess, isRemote, build }: ActionWork,
+    { call, access, homeAccess, isRemote, build, judgesImages, judgePatch }: ActionWork,
     { abort: { signal }, ...of }: Pick<Running, "abort"> & { readonly exchange: GuardedFetch },
   ): Promise<ActionOutcome> => {
     const { action, stage, list } = call;
@@ -103,6 +105,8 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
           artifactDigest = built.digest;
           return built;
         },
+        judgesImages,
+        judgePatch,
         random: options.random,
         access,
         homeAccess,

@@ -23,6 +23,7 @@ import { followWakes, resumeWatches } from "./follow.ts";
 import { statusOf, type StageSetKey } from "./journal.ts";
 import { StartOver, type Pass } from "./pass.ts";
 import { describeRecordFailure } from "./record-failure.ts";
+import { mayAskRegistry } from "./image-gate.ts";
 import { checkLadderAhead } from "./ladder-check.ts";
 import { renderAhead } from "./render-ahead.ts";
 import { announceDeferral, announceDryRuns, announceReady, createPassReport, sayIgnoredAnnotations } from "./report.ts";
@@ -86,6 +87,7 @@ export async function runPass(engine: Engine, request: PassRequest): Promise<Pas
       looked: new Map(),
       kmsCalls: askedNothing(),
       looksAhead: new Map(),
+      judged: new Set(),
     };
     sayIgnoredAnnotations(pass.snapshot, pass.report);
     try {
@@ -129,7 +131,7 @@ async function drive(
     if (request.only === "record" && step.kind !== "record") return { kind: "parked", wakeAt: undefined };
     switch (step.kind) {
       case "need":
-        await (asksServices(pass, step.facts)
+        await (asksServices(engine, pass, step.facts)
           ? elsewhere(() => readFacts(engine, pass, step.facts, signal), signal)
           : readFacts(engine, pass, step.facts, signal));
         break;
@@ -199,8 +201,9 @@ function lookAhead(engine: Engine, pass: Pass): void {
   if (run !== undefined && pass.causes.has("source")) renderAhead(engine, pass, run.pins);
 }
 
-/** Renders that decrypt may ask services that files name, which take their time. */
-function asksServices({ snapshot }: Pass, facts: readonly FactKey[]): boolean {
+/** Renders that decrypt may ask services that files name, and images are asked for at registries: both take their time. */
+function asksServices({ images }: Engine, { snapshot }: Pass, facts: readonly FactKey[]): boolean {
+  if (facts.some(({ kind }) => kind === "images") && mayAskRegistry(images)) return true;
   return snapshot.spec?.decryption !== undefined && facts.some(({ kind }) => kind === "render");
 }
 
@@ -261,7 +264,9 @@ function invalidated(facts: ReadonlyMap<string, Fact>, effect: Effect): readonly
 function remember(session: Session, change: Partial<Memory> | undefined): void {
   if (change === undefined) return;
   session.memory = { ...session.memory, ...change };
-  if (session.memory.run === undefined) session.renders.clear();
+  if (session.memory.run !== undefined) return;
+  session.renders.clear();
+  session.pinned.clear();
 }
 
 function conflictError(key: StageSetKey): ConstructorParameters<typeof KubeError>[0] {

@@ -14,6 +14,7 @@ import type { AheadRenders } from "./ahead.ts";
 import type { ActionRuns } from "./action-runs.ts";
 import type { Cel } from "./facts/cel.ts";
 import type { RenderCache } from "./facts/render-cache.ts";
+import type { ImageGate } from "./image-gate.ts";
 import type { Journal, StageSetKey } from "./journal.ts";
 import type { MetricReadings } from "./metrics/metric-readings.ts";
 import type { Observer } from "./observer.ts";
@@ -52,7 +53,10 @@ export interface Reports {
   /** A status was written; `spec` is what it is about. */
   recorded(key: StageSetKey, status: StageSetStatus, spec: StageSetSpec | undefined): void;
   /** Duration of one phase of a stage, seconds. */
-  phase(phase: "fetch" | "decrypt" | "build" | "apply" | "wait" | "actions" | "prune", seconds: number): void;
+  phase(
+    phase: "fetch" | "decrypt" | "build" | "verify_images" | "apply" | "wait" | "actions" | "prune",
+    seconds: number,
+  ): void;
 }
 
 /** Everything a pass works with. Built once in `main/`. */
@@ -75,6 +79,7 @@ export interface Engine {
   readonly renders: RenderCache;
   readonly observer: Observer;
   readonly metrics: MetricReadings;
+  readonly images: ImageGate;
   readonly actions: ActionRuns;
   /** What a ladder of `spec.migrationsSourceRef` must be like. */
   readonly ladders: {

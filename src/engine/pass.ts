@@ -35,6 +35,8 @@ export interface Pass {
   readonly looked: Map<string, Looked>;
   /** Services that were asked to open what is encrypted. */
   readonly kmsCalls: AskedServices;
+  /** Hashes of objects with images that this pass has a verdict about. */
+  readonly judged: Set<string>;
   /** What the preflight found that can be written, by stage and object id. */
   readonly looksAhead: Map<string, Map<string, LookAhead>>;
 }

@@ -59,6 +59,7 @@ function shadowOf(key: StageSetKey, snapshot: Snapshot): Pass {
     looked: new Map(),
     kmsCalls: askedNothing(),
     looksAhead: new Map(),
+    judged: new Set(),
   };
 }
 

@@ -3,6 +3,7 @@ import { emptyMemory, type Memory } from "../domain/pass/state.ts";
 import type { Fact, RenderFact } from "../domain/pass/state.ts";
 import type { Fingerprint } from "../apply/apply-wave.ts";
 import type { ArtifactIdentity } from "../domain/pins.ts";
+import type { RenderedObject } from "../domain/rendered.ts";
 import type { Fight } from "./fight.ts";
 import type { Awaited } from "./awaited.ts";
 import type { DecryptedRenders } from "./facts/decrypted-renders.ts";
@@ -28,6 +29,10 @@ export interface Session {
   readonly decryptedRenders: Map<string, DecryptedRenders>;
   /** Hash of the render of each stage that the preflight last let pass. */
   readonly preflighted: Map<string, string>;
+  /** Images of each stage as it was last judged: whose policies are news for it. */
+  readonly images: Map<string, readonly string[]>;
+  /** The render of each stage with its images pinned, and what it was made from. */
+  readonly pinned: Map<string, PinnedRender>;
   /** The last (status, reason) an Event was emitted for. */
   announced: string | undefined;
   /** Why a pass was last held, and told so; `unknown`: as the status on record says. */
@@ -38,6 +43,12 @@ export interface Session {
   readonly unreadableAnchors: Set<string>;
   /** Keys of Events that are said once. */
   readonly said: Set<string>;
+}
+
+export interface PinnedRender {
+  readonly of: string;
+  readonly source: readonly RenderedObject[];
+  readonly render: Extract<RenderFact, { kind: "rendered" }>;
 }
 
 /** Bound on remembered Event keys per StageSet; past it the oldest may be said again. */
@@ -55,6 +66,8 @@ export function createSession(): Session {
     ladder: undefined,
     decryptedRenders: new Map(),
     preflighted: new Map(),
+    images: new Map(),
+    pinned: new Map(),
     announced: undefined,
     held: "unknown",
     unreadable: new Set(),

@@ -33,6 +33,7 @@ import { createArtifactStore } from "../source/artifact-store.ts";
 import { createArtifactFolder } from "./artifact-folder.ts";
 import type { Config } from "./config.ts";
 import { createRecordIndex, readDependency } from "./other-stage-sets.ts";
+import { buildImageGate, watchPolicies } from "./image-verification.ts";
 import type { Leadership } from "./leadership.ts";
 import type { OwnCaches } from "./own-caches.ts";
 import { buildTargets } from "./build-targets.ts";
@@ -113,6 +114,8 @@ export async function buildEngine(
   const wake = (key: StageSetKey, cause: Cause): void => controller.wake(key, cause);
   const observer = stack.use(createObserver({ clock, logger, wake }));
   const podCauses = stack.use(createPodCauses({ clock, wake }));
+  const images = buildImageGate({ config, caches, clock, compute, fetch, logger });
+  stack.use(watchPolicies({ caches, controller }));
   watchInventories(caches.inventories, { inventories, controller });
   caches.ledgers.subscribe(({ object, namespace, name }) =>
     ledgers.judge(object, () => controller.wake({ namespace, name }, "ledger")),
@@ -134,6 +137,7 @@ export async function buildEngine(
       requireServiceAccount: config.requireServiceAccount,
       defaultServiceAccount: config.defaultServiceAccount,
       maxTeardownWaitMs: config.maxTeardownWaitMs,
+      breakGlass: images.breakGlass,
       runbookLink: (reason) => reasonLink(config.runbookBaseUrl, reason),
     },
     access,
@@ -173,6 +177,7 @@ export async function buildEngine(
     }),
     observer,
     metrics: metricReadings,
+    images,
     actions,
     podCauses,
     aheads: stack.use(createAheadRenders({ clock })),

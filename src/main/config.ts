@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { isHostGlob } from "../domain/formats/host-glob.ts";
 import { durationMs } from "../lib/duration.ts";
@@ -57,6 +58,7 @@ export interface Config {
   readonly allowedKubeConfigHosts: readonly string[];
   /** A kubeconfig may leave its API server unverified. */
   readonly insecureKubeConfigTls: boolean;
+  readonly imageVerification: ImageVerificationConfig;
   /** Undefined: not served. */
   readonly webhook: WebhookConfig | undefined;
   /** Undefined: not served. */
@@ -68,6 +70,17 @@ export interface Config {
 /** The read-only web UI. */
 export interface UiConfig extends BindAddress {
   readonly auth: "none" | "kubernetes";
+}
+
+/** How the signatures of images are verified (spec 50 §4). */
+export interface ImageVerificationConfig {
+  /** Images that no policy matches are refused. */
+  readonly requireMatch: boolean;
+  /** Path; undefined: the root of the public instance, fetched on the first need. */
+  readonly trustedRoot: string | undefined;
+  /** `host[:port]`, in lower case. */
+  readonly insecureRegistries: readonly string[];
+  readonly breakGlass: "authorized" | "any" | "off";
 }
 
 /** The admission server and its certificate. */
@@ -139,7 +152,12 @@ export function readConfig(
     "webhook-port": webhook,
     "ui-bind-address": ui,
   };
-  problems.push(...combinationProblems(flags, listeners, env), ...targetProblems(textOf), ...globProblems(flags));
+  problems.push(
+    ...combinationProblems(flags, listeners, env),
+    ...targetProblems(textOf),
+    ...globProblems(flags),
+    ...imageProblems(flags),
+  );
   if (problems.length > 0) return { kind: "invalid", problems };
   const optional = (name: string): string | undefined => textOf(name) || undefined;
   const namespaces = textOf("watch-namespaces")
@@ -184,6 +202,14 @@ export function readConfig(
       defaultKubeConfigServiceAccount: optional("default-kubeconfig-service-account"),
       allowedKubeConfigHosts: flags.values.get("allowed-kubeconfig-hosts") ?? [],
       insecureKubeConfigTls: isTrue(textOf("insecure-kubeconfig-tls")),
+      imageVerification: {
+        requireMatch: isTrue(textOf("require-image-verification")),
+        trustedRoot: optional("image-verification-trusted-root"),
+        insecureRegistries: (flags.values.get("image-verification-insecure-registry") ?? []).map((host) =>
+          host.toLowerCase(),
+        ),
+        breakGlass: breakGlassOf(textOf),
+      },
       webhook: webhook === undefined ? undefined : { ...webhook, ...webhookConfig(textOf) },
       ui: ui === undefined ? undefined : { ...ui, auth: textOf("ui-auth") === "none" ? "none" : "kubernetes" },
       env,
@@ -191,9 +217,13 @@ export function readConfig(
   };
 }
 
-function webhookConfig(textOf: (name: string) => string): Omit<WebhookConfig, keyof BindAddress> {
+function breakGlassOf(textOf: (name: string) => string): ImageVerificationConfig["breakGlass"] {
   const mode = textOf("image-verification-break-glass");
-  const breakGlass = mode === "any" || mode === "off" ? mode : "authorized";
+  return mode === "any" || mode === "off" ? mode : "authorized";
+}
+
+function webhookConfig(textOf: (name: string) => string): Omit<WebhookConfig, keyof BindAddress> {
+  const breakGlass = breakGlassOf(textOf);
   if (textOf("webhook-cert-mode") !== "self-signed")
     return { breakGlass, certificate: { mode: "cert-manager", dir: textOf("webhook-cert-dir") } };
   const serviceName = textOf("webhook-service-name");
@@ -261,6 +291,38 @@ function globProblems({ values }: GivenFlags): readonly string[] {
       .filter((glob) => !isHostGlob(glob))
       .map((glob) => `--${name}: ${JSON.stringify(glob)} is no glob: close its bracket, or leave it out`),
   );
+}
+
+/** The path of a trusted root must be readable (spec 60 §2.2), and a registry be a host. */
+function imageProblems({ values }: GivenFlags): readonly string[] {
+  const problems = (values.get("image-verification-insecure-registry") ?? [])
+    .filter((host) => !/^(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/.test(host))
+    .map(
+      (host) =>
+        `--image-verification-insecure-registry: ${JSON.stringify(host)} is no registry: give host or host:port`,
+    );
+  const path = values.get("image-verification-trusted-root")?.at(-1) ?? "";
+  const why = path === "" ? undefined : trustedRootProblem(path);
+  if (why !== undefined)
+    problems.push(
+      `--image-verification-trusted-root: ${JSON.stringify(path)} ${why}: give the path of a Sigstore trusted root`,
+    );
+  return problems;
+}
+
+function trustedRootProblem(path: string): string | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch {
+    return "cannot be read";
+  }
+  try {
+    JSON.parse(text);
+    return undefined;
+  } catch {
+    return "is not JSON";
+  }
 }
 
 /** Where traces and Events are sent. */

@@ -161,9 +161,19 @@ export const flagSections: readonly FlagSection[] = [
     flags: [
       flag("require-verified-migration-sources", boolean, "false", "Refuse unverified migration sources"),
       flag("require-pinned-migration-sources", boolean, "false", "Refuse unpinned migration sources"),
-      later("require-image-verification", boolean, "false", "Refuse images no policy governs"),
-      later("image-verification-trusted-root", text("PATH"), "", "Offline Sigstore trusted root"),
-      later("image-verification-insecure-registry", repeatable("HOST[:PORT]"), "", "Registries read over plain HTTP"),
+      flag("require-image-verification", boolean, "false", "Refuse images no policy governs"),
+      flag(
+        "image-verification-trusted-root",
+        text("PATH"),
+        "",
+        "Offline Sigstore trusted root, read again when it changes. Empty: the public one, fetched on the first need",
+      ),
+      flag(
+        "image-verification-insecure-registry",
+        repeatable("HOST[:PORT]"),
+        "",
+        "Registries that images are verified at over plain HTTP",
+      ),
       flag(
         "image-verification-break-glass",
         choice("authorized", "any", "off"),
@@ -213,7 +223,7 @@ export const flagSections: readonly FlagSection[] = [
         "dev-allow-loopback",
         boolean,
         "false",
-        "Let artifacts, metric sources and remote API servers be on loopback; never in a pod",
+        "Let artifacts, metric sources, registries and remote API servers be on loopback; never in a pod",
       ),
     ],
   },

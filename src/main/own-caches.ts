@@ -1,3 +1,4 @@
+import { judgingPolicy, type JudgingPolicy } from "../domain/images/governing.ts";
 import { stageInventories, stageLedgers, stageSets as stageSetResource } from "../engine/resources.ts";
 import { startCache, type ResourceCache } from "../kube/cache.ts";
 import type { KubeClient } from "../kube/client.ts";
@@ -9,12 +10,21 @@ import type { Config } from "./config.ts";
 
 const fleets: ApiResource = { ...stageSetResource, kind: "FleetRollout", plural: "fleetrollouts", namespaced: false };
 
+const imagePolicies: ApiResource = {
+  ...fleets,
+  kind: "ImageVerificationPolicy",
+  plural: "imageverificationpolicies",
+};
+
 /** Watches of our own kinds. */
 export interface OwnCaches {
   readonly stageSets: ResourceCache<KubeObject>;
   readonly inventories: ResourceCache<KubeObject>;
   readonly ledgers: ResourceCache<KubeObject>;
   readonly fleets: ResourceCache<KubeObject | undefined>;
+  readonly policies: ResourceCache<JudgingPolicy>;
+  /** Policies were listed once, or it is known why they cannot be: then there may be none, or nothing may pass. */
+  readonly policiesSettled: Promise<void>;
 }
 
 /** Fleets are held whole only where the UI shows them. The stack closes the watches. */
@@ -25,6 +35,19 @@ export function startOwnCaches(
   const { client, config, clock, logger } = options;
   const base = { client, clock, logger };
   const scoped = { ...base, namespaces: config.namespaces };
+  const settled = Promise.withResolvers<undefined>();
+  const policies = stack.use(
+    startCache({
+      ...base,
+      resource: imagePolicies,
+      project: judgingPolicy,
+      onFailure: () => settled.resolve(undefined),
+    }),
+  );
+  policies.whenSynced(new AbortController().signal).then(
+    () => settled.resolve(undefined),
+    () => undefined,
+  );
   const nothing = (): undefined => undefined;
   return {
     stageSets: stack.use(startCache({ ...scoped, resource: stageSetResource, project: withoutManagedFields })),
@@ -35,6 +58,8 @@ export function startOwnCaches(
         ? startCache<KubeObject | undefined>({ ...base, resource: fleets, project: nothing, metadataOnly: true })
         : startCache<KubeObject | undefined>({ ...base, resource: fleets, project: withoutManagedFields }),
     ),
+    policies,
+    policiesSettled: settled.promise,
   };
 }
 

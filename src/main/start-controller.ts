@@ -252,6 +252,7 @@ export async function startController(options: StartOptions): Promise<RunningCon
   const synced = Promise.all([
     ...kinds.map((cache) => cache.whenSynced(abort.signal)),
     sources.whenSynced(abort.signal),
+    caches.policiesSettled,
   ]);
   synced.catch(() => undefined);
   const gate = bindGate(stack, { config, gateView, metrics, clock, logger, when: synced });

@@ -56,6 +56,8 @@ test("an object that is not gone, to be created anew, ends an apply without a ti
       access: () => Promise.resolve(provider.controller),
       homeAccess: () => Promise.resolve(provider.controller),
       isRemote: false,
+      judgesImages: () => false,
+      judgePatch: () => Promise.resolve(),
       mayWrite: () => true,
       fetch: () => Promise.reject(new Error("an apply fetches nothing")),
       isAllowedHost: undefined,

@@ -51,14 +51,16 @@ const keyless = (more: Readonly<Record<string, string>> = {}) => ({
   keyless: { issuer, subject: "ci@example.test", ...more },
 });
 
+const settings = () => ({
+  clock: systemClock,
+  compute,
+  fetch: createGuardedFetch({ allowLoopback: true, clock: systemClock }),
+  isInsecure: (host: string) => host === registry.host,
+  trustedRoot: () => Promise.resolve(sigstore.trustedRoot),
+});
+
 function createVerifier(): ImageVerifier {
-  return createImageVerifier({
-    clock: systemClock,
-    compute,
-    fetch: createGuardedFetch({ allowLoopback: true, clock: systemClock }),
-    isInsecure: (host) => host === registry.host,
-    trustedRoot: () => Promise.resolve(sigstore.trustedRoot),
-  });
+  return createImageVerifier(settings());
 }
 
 const refusedWith = (why: string) => ({ kind: "refused", why: expect.stringContaining(why) as string });
@@ -134,6 +136,29 @@ describe("[50.28] images that cosign signed with a key", () => {
     expect(await judge("team/tag:v1", [policy([keyed()])])).toEqual({ kind: "accepted", digest: second });
   });
 
+  test("[50.29] a tag that moves between requests: all policies judge the digest it had at the first one", async () => {
+    const first = await registry.push("team/race", "v1", "race-1");
+    await signer.sign(registry, "team/race", first);
+    const fetch = createGuardedFetch({ allowLoopback: true, clock: systemClock });
+    let lookUps = 0;
+    const verifier = createImageVerifier({
+      ...settings(),
+      fetch: async (url, o) => {
+        const answer = await fetch(url, o);
+        if (url.endsWith("/manifests/v1")) {
+          lookUps += 1;
+          await registry.push("team/race", "v1", `race-${String(lookUps + 1)}`);
+        }
+        return answer;
+      },
+    });
+    await using other = await createKeySigner();
+    await other.sign(registry, "team/race", first);
+    const policies = [policy([keyed()]), policy([keyed(other.publicKey)], "q")];
+    expect(await judge("team/race:v1", policies, { verifier })).toEqual({ kind: "accepted", digest: first });
+    expect(lookUps).toBe(1);
+  });
+
   test("a verdict is not another policy generation's", async () => {
     const digest = await registry.push("team/gen", "v1", "gen");
     await signer.sign(registry, "team/gen", digest);
@@ -175,12 +200,7 @@ describe("[50.28] images that cosign signed without a key, with an offline root"
 
   test("a root of others does not accept it, and no root is not told from one that is down", async () => {
     await using others = await startSigstore();
-    const options = {
-      clock: systemClock,
-      compute,
-      fetch: createGuardedFetch({ allowLoopback: true, clock: systemClock }),
-      isInsecure: () => true,
-    };
+    const options = settings();
     const verifier = createImageVerifier({ ...options, trustedRoot: () => Promise.resolve(others.trustedRoot) });
     expect(await judge("team/keyless:v1", [policy([keyless()])], { verifier })).toMatchObject({ kind: "refused" });
     const broken = createImageVerifier({ ...options, trustedRoot: () => Promise.resolve("{}") });

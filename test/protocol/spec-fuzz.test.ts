@@ -34,6 +34,7 @@ function firstStep(spec: unknown): string {
       requireServiceAccount: false,
       defaultServiceAccount: "sa",
       maxTeardownWaitMs: 0,
+      breakGlass: "off",
       runbookLink: () => undefined,
     },
     now: 1_700_000_000_000,

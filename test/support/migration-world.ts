@@ -204,6 +204,8 @@ export class MigrationWorld {
           reading: text === undefined ? { kind: "unobtainable" } : { kind: "text", text },
         };
       }
+      case "images":
+        throw new Error("no object has images");
       case "preflight":
         return { kind: "preflight", refusal: undefined };
       case "readiness":
@@ -246,6 +248,7 @@ export class MigrationWorld {
         requireServiceAccount: false,
         defaultServiceAccount: "sa",
         maxTeardownWaitMs: 0,
+        breakGlass: "off",
         runbookLink: (reason) => `https://runbooks.example/${reason.toLowerCase()}`,
       },
       now: epoch + this.#elapsed,

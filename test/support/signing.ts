@@ -261,3 +261,65 @@ function identityToken({ subject, issuer }: { readonly subject: string; readonly
   const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
   return `${part({ alg: "RS256", typ: "JWT" })}.${part({ ...claims, iat: now, exp: now + 600 })}.${Buffer.alloc(256).toString("base64url")}`;
 }
+
+/** A registry that lets nobody in without a token, which its realm gives for a name and a password. */
+export interface PrivateRegistry extends AsyncDisposable {
+  /** `localhost:PORT`. */
+  readonly host: string;
+  /** What it saw in `authorization`, per request. */
+  readonly seen: readonly string[];
+}
+
+const token = "a-token";
+
+/** In front of another registry; `realm` is the URL of its token realm, its own unless said. */
+export async function startPrivateRegistry(
+  behind: ImageRegistry,
+  o: { readonly username: string; readonly password: string; readonly realm?: string },
+): Promise<PrivateRegistry> {
+  const seen: string[] = [];
+  const port = await freePort();
+  const host = `localhost:${port}`;
+  const basic = `Basic ${Buffer.from(`${o.username}:${o.password}`).toString("base64")}`;
+  const server = createServer((request, response) => {
+    const { authorization = "", host: _host, ...headers } = request.headers;
+    seen.push(authorization);
+    const url = new URL(request.url ?? "/", `http://${host}`);
+    if (url.pathname === "/token") {
+      const known = authorization === basic;
+      response.writeHead(known ? 200 : 401, { "content-type": "application/json" });
+      response.end(known ? JSON.stringify({ token }) : "{}");
+      return;
+    }
+    if (authorization !== `Bearer ${token}`) {
+      const realm = o.realm ?? `http://${host}/token`;
+      response.writeHead(401, { "www-authenticate": `Bearer realm="${realm}",service="test"` });
+      response.end();
+      return;
+    }
+    const accept = headers.accept ?? "*/*";
+    fetch(`http://${behind.host}${url.pathname}${url.search}`, {
+      method: request.method ?? "GET",
+      headers: { accept },
+    }).then(
+      async (answer) => {
+        const told = ["content-type", "docker-content-digest"].flatMap((name) => {
+          const value = answer.headers.get(name);
+          return value === null ? [] : [[name, value] as const];
+        });
+        response.writeHead(answer.status, Object.fromEntries(told));
+        response.end(Buffer.from(await answer.arrayBuffer()));
+      },
+      () => response.destroy(),
+    );
+  });
+  await new Promise<void>((resolve) => server.listen(port, "localhost", resolve));
+  return {
+    host,
+    seen,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}

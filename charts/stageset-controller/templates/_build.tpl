@@ -5,15 +5,6 @@
     "auto",
     "off"
   ],
-  "require-image-verification": [
-    "false"
-  ],
-  "image-verification-trusted-root": [
-    ""
-  ],
-  "image-verification-insecure-registry": [
-    ""
-  ],
   "rollback-store-path": [
     ""
   ],

@@ -31,6 +31,8 @@ export interface ActionCall {
   readonly tokens: readonly string[];
   /** Of the spec that declares it. */
   readonly generation: number;
+  /** Images of what it applies are not verified: the glass is broken for this revision (spec 50 §4.6). */
+  readonly skipsImages?: true;
   /** Of the StageSet: a namesake created later has another one. */
   readonly uid: string;
 }
@@ -49,7 +51,10 @@ export type ActionOutcome =
       /** What the action's completionAnchor was found to be. */
       readonly witness?: Witness | undefined;
     }
-  | { readonly kind: "failed"; readonly cause: string; readonly class: "permanent" | "ordinary" | "source" };
+  | { readonly kind: "failed"; readonly cause: string; readonly class: ActionFailureClass };
+
+/** `image`: of what it applies is not verified; `unknownImage`: that could not be told. */
+export type ActionFailureClass = "permanent" | "ordinary" | "source" | "image" | "unknownImage";
 
 /** A Job that an action created. */
 export interface CreatedJob {

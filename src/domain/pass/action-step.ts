@@ -18,8 +18,9 @@ import {
 } from "../actions/stage-ledger.ts";
 import { runnable } from "../actions/unfinished.ts";
 import { stageTokenOf, tokenOf } from "../ignored-annotations.ts";
-import { failure, stageFailure, type Failure } from "../failure.ts";
+import { failure, imageFailure, stageFailure, type Failure, type StageFailure } from "../failure.ts";
 import { stageEntry, timestamp, withStage } from "../status.ts";
+import { skipsImages } from "./image-skip.ts";
 import { withRecordedStep } from "./migration-record.ts";
 import { factOf } from "./plan.ts";
 import type { Memory, PassState } from "./state.ts";
@@ -106,6 +107,7 @@ export function actionStep(turn: StageTurn, list: GatedList, fail: (why: Failure
     ...{ stage: goal.stage, list, action, as, ledgerKey, generation, uid },
     revision: identity.revision,
     tokens: actionTokens(state, goal.stage),
+    ...(skipsImages(state, { stage: goal.stage, identity }) ? { skipsImages: true as const } : {}),
   };
   const settled = withoutRun(turn, call, fail);
   if (settled !== undefined) return settled;
@@ -217,13 +219,13 @@ export function actionFailure(
 ): Failure {
   if (outcome.class === "source") return failure("SourceNotReady", outcome.cause);
   const permanent = outcome.class === "permanent";
-  const why = stageFailure(
-    {
-      name: stage,
-      operation: list === "post" ? "post-action" : "pre-action",
-      cause: `action "${action.name}": ${outcome.cause}`,
-    },
-    permanent ? "authorization" : "ordinary",
-  );
+  const what: StageFailure = {
+    name: stage,
+    operation: list === "post" ? "post-action" : "pre-action",
+    cause: `action "${action.name}": ${outcome.cause}`,
+  };
+  if (outcome.class === "image") return imageFailure(what, "refused");
+  if (outcome.class === "unknownImage") return imageFailure(what, "unknown");
+  const why = stageFailure(what, permanent ? "authorization" : "ordinary");
   return isLifetime(action) && !permanent ? { ...why, counts: "action" } : why;
 }

@@ -133,6 +133,7 @@ class World {
         requireServiceAccount: false,
         defaultServiceAccount: undefined,
         maxTeardownWaitMs: 0,
+        breakGlass: "off",
         runbookLink: () => undefined,
       },
       now,

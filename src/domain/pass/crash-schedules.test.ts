@@ -144,6 +144,7 @@ class World {
         requireServiceAccount: false,
         defaultServiceAccount: "sa",
         maxTeardownWaitMs: 0,
+        breakGlass: "off",
         runbookLink: () => undefined,
       },
       now: this.#now(),
@@ -175,6 +176,8 @@ class World {
         return { kind: "versionFile", reading: { kind: "unobtainable" } };
       case "preflight":
         return { kind: "preflight", refusal: undefined };
+      case "images":
+        throw new Error("no object has images");
       case "readiness":
         return { kind: "readiness", readiness: { kind: "ready" } };
       case "health":

@@ -51,7 +51,7 @@ function turnOf(entry: Partial<StageStatus>, condition: "True" | "Unknown"): Sta
     causes: new Set(),
     options: {
       ...{ defaultIntervalMs: 600_000, crossNamespace: "allowed", requireServiceAccount: false },
-      ...{ defaultServiceAccount: "sa", maxTeardownWaitMs: 0, runbookLink: () => undefined },
+      ...{ defaultServiceAccount: "sa", maxTeardownWaitMs: 0, breakGlass: "off", runbookLink: () => undefined },
     },
     now: Date.parse("2026-03-01T10:00:00Z"),
     elapsed: 100_000,

@@ -7,6 +7,7 @@ import { actionTokens } from "./action-step.ts";
 import { endFailed } from "./finish.ts";
 import type { FailingMemory, PassState } from "./state.ts";
 import type { PassEvent, Step, Wake } from "./step.ts";
+import { skipsImages } from "./image-skip.ts";
 import { record, type StageTurn } from "./turn.ts";
 
 /**
@@ -62,6 +63,7 @@ function nextOf(state: PassState, failing: FailingMemory): Step | undefined {
     ledgerKey: identity.revision,
     tokens: actionTokens(state, stage),
     uid: state.snapshot.uid,
+    ...(skipsImages(state, { stage, identity }) ? { skipsImages: true as const } : {}),
   };
   return {
     kind: "do",

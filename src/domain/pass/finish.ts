@@ -6,7 +6,7 @@ import { sameIdentity } from "../pins.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import { withoutSoak } from "../promotion/soak.ts";
 import { orderedStages, stageEntry, withReady, withStage, type ReadyState } from "../status.ts";
-import { backoffMs, intervalMs, minuteMs, positiveMs, retryMs, steadyMs, verifyTimeoutMs } from "../timing.ts";
+import { backoffMs, intervalMs, minuteMs, positiveMs, retryMs, soonMs, steadyMs, verifyTimeoutMs } from "../timing.ts";
 import { auditedMemory, auditEveryMs } from "./audit.ts";
 import { failedMemory, failuresNow } from "./failures.ts";
 import { counted, withoutFailureCounts } from "./failure-count.ts";
@@ -343,6 +343,8 @@ function nextLook(state: PassState, look: NextLook, failures: number): Outcome["
   switch (look) {
     case "never":
       return undefined;
+    case "soon":
+      return { afterMs: soonMs(failures), jitter: 0 };
     case "minute":
       return { afterMs: minuteMs, jitter: 0 };
     case "interval":

@@ -23,12 +23,15 @@ export function forceRecord(state: PassState, spec: StageSetSpec): Extract<Step,
   const { run } = state.memory;
   const index = spec.stages.findIndex(({ name }) => name === force.stage);
   const base = { ...status, stages: orderedStages(spec, status) };
-  const isEmpty = (stageEntry(status, force.stage)?.executedActions ?? []).length === 0;
+  const entry = stageEntry(status, force.stage);
+  const isEmpty = (entry?.executedActions ?? []).length === 0;
   // Ready would say that its post actions are done.
   const emptied = { executedActions: undefined, ledgerRevision: undefined, phase: "Pending" } as const;
+  // What tags stand for is looked up anew (spec 50 §4.3).
+  const change = { verifiedImages: undefined, ...(isEmpty ? {} : emptied) };
   return {
     kind: "record",
-    write: { kind: "status", status: isEmpty ? base : withStage(base, force.stage, emptied) },
+    write: { kind: "status", status: withStage(base, force.stage, change) },
     remember: {
       forced: force,
       run: run === undefined ? undefined : { ...run, turn: Math.min(run.turn, index), begun: false },

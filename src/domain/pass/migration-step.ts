@@ -1,6 +1,6 @@
 import type { Stage, StageSetStatus } from "../../api/stage-set.ts";
 import { isRunOf, type ActionCall, type ActionOutcome, type ActionRun } from "../actions/action-run.ts";
-import { failure, stageFailure, type Failure } from "../failure.ts";
+import { failure, imageFailure, stageFailure, type Failure } from "../failure.ts";
 import { renderVersion } from "../formats/version.ts";
 import { dirtyAfter } from "../holds/dirty-halt.ts";
 import { quote } from "../validation/finding.ts";
@@ -9,6 +9,7 @@ import { migrationsBefore, type PlannedMigration } from "../versions/plan-transi
 import { actionTokens, requirements } from "./action-step.ts";
 import { begin, connect } from "./begin.ts";
 import { endFailed } from "./finish.ts";
+import { skipsImages } from "./image-skip.ts";
 import { stageIdentity } from "./plan.ts";
 import { withRecorded } from "./migration-record.ts";
 import type { ReleaseVersion } from "./release-version.ts";
@@ -54,6 +55,7 @@ function runStep(migration: MigrationTurn, as: ActionCall["as"]): Step {
     tokens: actionTokens(state, goal.stage),
     generation: state.snapshot.generation,
     uid: state.snapshot.uid,
+    ...(skipsImages(state, { stage: goal.stage, identity }) ? { skipsImages: true as const } : {}),
     migration: {
       key: completionKey(rung, "up"),
       entry: stepKey(rung, direction, action),
@@ -150,5 +152,7 @@ function whyFailed(
   const cause = `${name}, action ${quote(run.call.action.name)}: ${outcome.cause}`;
   const stage = { name: turn.goal.stage, operation: "migration", cause } as const;
   if (outcome.class === "permanent") return stageFailure(stage, "authorization");
+  if (outcome.class === "image") return imageFailure(stage, "refused");
+  if (outcome.class === "unknownImage") return imageFailure(stage, "unknown");
   return { ...stageFailure(stage), reason: "MigrationFailed", counts: "migration" };
 }

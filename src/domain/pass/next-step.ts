@@ -25,6 +25,7 @@ import {
   unread,
   type Plan,
 } from "./plan.ts";
+import { skipRecord } from "./image-skip.ts";
 import { adoptionRecord, ledgerStep } from "./ledger-step.ts";
 import { promoteRecord } from "./promote-record.ts";
 import { isHalted } from "../holds/dirty-halt.ts";
@@ -201,6 +202,8 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   );
   if (claimed !== undefined) return endFailed(state, { ...claimed, terminal: true });
 
+  const skip = skipRecord(state, plan);
+  if (skip !== undefined) return skip;
   const refused = refusedAhead(state, plan);
   if (refused !== undefined) return refused;
   const started = startRun(state, plan);

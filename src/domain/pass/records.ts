@@ -1,5 +1,8 @@
 import { enteredIdentity, appliedIdentity, stageEntry } from "../status.ts";
 import { completionOf } from "../actions/stage-ledger.ts";
+import { isSkipped } from "../images/break-glass.ts";
+import { pinsOnRecord } from "../images/pins.ts";
+import { deepEqual } from "../../lib/equal.ts";
 import { sameIdentity } from "../pins.ts";
 import type { Stored } from "./state.ts";
 import type { RecordKey } from "./step.ts";
@@ -33,6 +36,17 @@ function missingOne(stored: Stored, key: RecordKey): string | undefined {
       return completionOf(stored.ledger, key) === undefined
         ? undefined
         : `action "${key.action}" of stage "${key.stage}" is on record as completed`;
+    case "verifiedImages": {
+      const recorded = pinsOnRecord(stageEntry(stored.status, key.stage), key.revision);
+      const missing = key.pins.find((pin) => !recorded.some((each) => deepEqual(each, pin)));
+      return missing === undefined
+        ? undefined
+        : `image "${missing.image}" of stage "${key.stage}" is not pinned on record`;
+    }
+    case "skippedImages":
+      return isSkipped(stored.status, key.token, key)
+        ? undefined
+        : `stage "${key.stage}" is not on record as one whose images are not verified`;
     case "earlierStagesReady": {
       const early = key.stages.find(({ stage, identity }) => {
         const entry = stageEntry(stored.status, stage);

@@ -12,6 +12,7 @@ import { isAuditDue } from "./audit.ts";
 import { endFailed } from "./finish.ts";
 import { failStage } from "./failing-step.ts";
 import type { StageGoal } from "./goals.ts";
+import { imageRecords, recordPins, turnImages } from "./image-step.ts";
 import { migrationStep } from "./migration-step.ts";
 import { factOf, settledPhase, stageIdentity, type Plan } from "./plan.ts";
 import type {
@@ -54,9 +55,11 @@ export function stageStep(state: PassState, plan: Plan, goal: StageGoal): Step |
   const render = turnRender(state, plan, goal);
   if ("step" in render) return render.step;
   if (render.render === undefined) return passed;
+  const judged = turnImages(early, render.render);
+  if ("step" in judged) return judged.step;
   const remembered = state.memory.renderHashes.get(goal.stage);
   const rerendered = remembered !== undefined && remembered !== render.render.hash;
-  const turn: Turn = { ...early, render: render.render, rerendered };
+  const turn: Turn = { ...early, render: render.render, images: judged.images, rerendered };
   const settled = goal.mode === "keep" || (entry?.phase === "Pending" && settledPhase(plan, goal) === "Pending");
   if (goal.halted === true || (settled && !rerendered))
     return goal.index < (plan.run?.turn ?? 0) ? passed : keepStage(turn);
@@ -196,7 +199,7 @@ function prepare(turn: Turn): Step | undefined {
   const connection = connect(turn);
   if (connection !== undefined) return connection;
   if (state.results.recordFailure !== undefined) return endFailed(state, state.results.recordFailure);
-  return recordInventory(turn);
+  return recordPins(turn) ?? recordInventory(turn);
 }
 
 /**
@@ -331,7 +334,11 @@ function applyStep(turn: Turn, mode: ApplyEffect["mode"]): Step | undefined {
 /** E1, E3 and E5 as records the driver checks before the effect. */
 function requirements(turn: Turn, ids: readonly string[], mode: ApplyEffect["mode"]): readonly RecordKey[] {
   const { goal, identity } = turn;
-  const keys: RecordKey[] = [{ kind: "finalizer" }, { kind: "inventory", stage: goal.stage, ids }];
+  const keys: RecordKey[] = [
+    { kind: "finalizer" },
+    { kind: "inventory", stage: goal.stage, ids },
+    ...imageRecords(turn),
+  ];
   if (mode !== "changed") return keys;
   return [
     ...keys,

@@ -2,6 +2,8 @@ import type { ReadyReason } from "../../api/reasons.ts";
 import type { StageSet, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import type { ActionRun } from "../actions/action-run.ts";
 import type { StoredLedger } from "../actions/stage-ledger.ts";
+import type { BreakGlass } from "../images/break-glass.ts";
+import type { PinnedImage } from "../images/pins.ts";
 import type { Failure } from "../failure.ts";
 import { identityKey, type Identity } from "../identity.ts";
 import type { MetricAnswer } from "../metrics/metric-answer.ts";
@@ -65,6 +67,8 @@ export interface EngineOptions {
   readonly requireServiceAccount: boolean;
   readonly defaultServiceAccount: string | undefined;
   readonly maxTeardownWaitMs: number;
+  /** Whether `skip-image-verification` counts. */
+  readonly breakGlass: BreakGlass;
   /** Ends Ready messages that need one; undefined = no link. Takes the reason. */
   readonly runbookLink: (reason: ReadyReason) => string | undefined;
 }
@@ -97,6 +101,19 @@ export type FactKey =
       readonly identity: ArtifactIdentity;
       readonly pin: Pin | undefined;
       readonly path: string;
+    }
+  /** Whether the images of a stage are verified; its turn then goes on with a render that has them pinned. */
+  | {
+      readonly kind: "images";
+      readonly stage: string;
+      readonly identity: ArtifactIdentity;
+      readonly as: Identity;
+      /** The reason that they are not verified for; undefined: they are. */
+      readonly skip: string | undefined;
+      /** On record for this revision: judged again, and not looked up. */
+      readonly pinned: readonly PinnedImage[];
+      /** The stage is not applied at this identity yet. */
+      readonly entering: boolean;
     }
   | {
       readonly kind: "preflight";
@@ -136,6 +153,7 @@ export function factName(key: FactKey): string {
     case "budget":
       return key.stage === undefined ? "budget" : `budget ${key.stage}`;
     case "readiness":
+    case "images":
     case "health":
       return `${key.kind} ${key.stage} ${key.identity.revision} ${key.identity.digest ?? ""}`;
     case "gateMetrics":
@@ -167,6 +185,8 @@ export type RenderFact =
       readonly substitutionDigest: string;
       /** Some kind is not served yet; an earlier stage may define it, and then namespaces may differ. */
       readonly provisional: boolean;
+      /** Some object has images. */
+      readonly hasImages?: boolean;
     }
   /** A `substituteFrom` object that an earlier stage may still create is missing (spec 20 step 15). */
   | { readonly kind: "postponed"; readonly failure: Failure }
@@ -217,6 +237,8 @@ export type Fact =
   | { readonly kind: "connection" }
   | { readonly kind: "render"; readonly render: RenderFact }
   | { readonly kind: "versionFile"; readonly reading: VersionReading | { readonly kind: "unobtainable" } }
+  /** `renderHash`: of the render whose images this is about, pinned by now. */
+  | { readonly kind: "images"; readonly renderHash: string; readonly pins: readonly PinnedImage[] }
   /** `refusal`: what no turn of the release could apply. */
   | { readonly kind: "preflight"; readonly refusal: Failure | undefined }
   | { readonly kind: "readiness"; readonly readiness: ReadinessFact }
@@ -411,7 +433,8 @@ export const emptyMemory: Memory = {
 
 /**
  * Why the pass runs: `time` covers every timer, `readiness` a wait that may be over, `drift` an object that was touched,
- * `metric` an answer of a metric source, `action` the end of an action, `ledger` a StageLedger that somebody changed.
+ * `metric` an answer of a metric source, `action` the end of an action, `ledger` a StageLedger that somebody changed,
+ * `policy` a change of an ImageVerificationPolicy.
  */
 export type Cause =
   | "spec"
@@ -424,6 +447,7 @@ export type Cause =
   | "metric"
   | "action"
   | "ledger"
+  | "policy"
   | "time"
   | "start";
 

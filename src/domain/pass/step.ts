@@ -4,6 +4,7 @@ import type { StageSetStatus } from "../../api/stage-set.ts";
 import type { ActionCall, CreatedJob } from "../actions/action-run.ts";
 import type { StoredLedger } from "../actions/stage-ledger.ts";
 import type { Failure } from "../failure.ts";
+import type { PinnedImage } from "../images/pins.ts";
 import type { ArtifactIdentity, Pin } from "../pins.ts";
 import type { RenderedObject } from "../rendered.ts";
 import type { ReadyState } from "../status.ts";
@@ -94,6 +95,20 @@ export type RecordKey =
   | { readonly kind: "entered"; readonly stage: string; readonly identity: ArtifactIdentity }
   /** The StageLedger is there, and the action is not in it. */
   | { readonly kind: "ledger"; readonly stage: string; readonly action: string }
+  /** What the tags of a stage's images stand for at this revision (spec 50 §4.3). */
+  | {
+      readonly kind: "verifiedImages";
+      readonly stage: string;
+      readonly revision: string;
+      readonly pins: readonly PinnedImage[];
+    }
+  /** By which value of the annotation the images of a stage are not verified at this identity. */
+  | {
+      readonly kind: "skippedImages";
+      readonly stage: string;
+      readonly identity: ArtifactIdentity;
+      readonly token: string;
+    }
   /** E3: every stage before this one is on record as Ready at what it is driven to. */
   | {
       readonly kind: "earlierStagesReady";

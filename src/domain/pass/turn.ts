@@ -1,4 +1,5 @@
 import type { Stage, StageStatus } from "../../api/stage-set.ts";
+import type { PinnedImage } from "../images/pins.ts";
 import type { ArtifactIdentity } from "../pins.ts";
 import { orderedStages, readyCondition, withReady, withStage } from "../status.ts";
 import type { StageGoal } from "./goals.ts";
@@ -17,9 +18,16 @@ export interface StageTurn {
   readonly entry: StageStatus | undefined;
 }
 
+/** What is known of a stage's images in its turn. */
+export type TurnImages =
+  | { readonly kind: "none" }
+  | { readonly kind: "verified"; readonly pins: readonly PinnedImage[] }
+  | { readonly kind: "skipped"; readonly token: string };
+
 /** One stage in its turn, with everything its part of the pass needs. */
 export interface Turn extends StageTurn {
   readonly render: Extract<RenderFact, { kind: "rendered" }>;
+  readonly images: TurnImages;
   /** The render differs from what this process applied last under the same identity. */
   readonly rerendered: boolean;
 }

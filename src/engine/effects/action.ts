@@ -1,8 +1,10 @@
 import type { ActionCall, CreatedJob } from "../../domain/actions/action-run.ts";
 import type { Results } from "../../domain/pass/state.ts";
 import type { Effect } from "../../domain/pass/step.ts";
+import { judgePatch } from "../action-images.ts";
 import { buildActionArtifact } from "../action-artifacts.ts";
 import { localAccessOf, openAccess } from "../facts/connection.ts";
+import { isGateActive } from "../image-gate.ts";
 import type { Engine } from "../engine.ts";
 import type { Pass } from "../pass.ts";
 
@@ -16,6 +18,8 @@ export function startAction(engine: Engine, pass: Pass, { call }: Extract<Effect
     isRemote: pass.snapshot.spec?.kubeConfig !== undefined,
     span: pass.span.start("stage.actions", { stage: call.stage, phase: call.list, "stage.action": call.action.name }),
     build: (build, attempt) => buildActionArtifact(engine, pass, call, { build, attempt }),
+    judgesImages: () => call.skipsImages !== true && isGateActive(engine.images),
+    judgePatch: (patched, signal) => judgePatch(engine, pass, { call, patched }, signal),
     ended: (outcome) => {
       // Something else may have taken its place since: the StageSet was deleted.
       if (session.memory.action?.call === call) session.memory = { ...session.memory, action: { call, outcome } };

@@ -30,6 +30,9 @@ const lookKeptMs = 10_000;
 
 /** Applies one wave of a stage as the stage's identity. */
 export async function runApply(engine: Engine, pass: Pass, effect: ApplyEffect, signal: AbortSignal): Promise<Results> {
+  const unjudged = effect.objects.find(({ images = [], hash }) => images.length > 0 && !pass.judged.has(hash));
+  if (unjudged !== undefined)
+    throw new Error(`refused to apply ${describeObject(unjudged)}: nobody judged its images in this pass`);
   const started = engine.clock.monotonic();
   const outcome = await applied(engine, pass, effect, signal);
   if ("reason" in outcome) return withResult(pass, effect, { failure: outcome });

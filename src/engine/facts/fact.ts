@@ -10,6 +10,7 @@ import { readBudget } from "./budget.ts";
 import { readConnection } from "./connection.ts";
 import { readDependencies } from "./dependencies.ts";
 import { checkExpressions } from "./expressions.ts";
+import { readImages } from "./images.ts";
 import { readPins } from "./pins.ts";
 import { readGateMetrics } from "./gate-metrics.ts";
 import { readPods } from "./pods.ts";
@@ -46,6 +47,17 @@ export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal:
     case "preflight":
       return inPhase(engine, pass, { span: "stage.preflight", attributes: { stage: key.stage } }, () =>
         readPreflight(engine, pass, key, signal),
+      );
+    case "images":
+      return inPhase(
+        engine,
+        pass,
+        { span: "stage.verifyImages", measuredAs: "verify_images", attributes: { stage: key.stage } },
+        async (span) => {
+          const fact = await readImages(engine, pass, key, signal);
+          if (fact.kind === "failed") span.fail(fact.failure.message);
+          return fact;
+        },
       );
     case "readiness":
       return inPhase(engine, pass, { span: "stage.verify", attributes: { stage: key.stage } }, async (span) => {

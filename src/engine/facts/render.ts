@@ -131,6 +131,7 @@ function renderedFact(built: Built, { substitutionDigest }: { readonly substitut
     hash: hashOf(built.objects.map((object) => [object.id, object.version, object.hash])),
     substitutionDigest,
     provisional: built.unscoped,
+    hasImages: built.objects.some(({ images }) => images !== undefined),
   };
 }
 

@@ -1,0 +1,51 @@
+import type { StageSetStatus } from "../../api/stage-set.ts";
+import { bindSkip, isSkipped, skipToken } from "../images/break-glass.ts";
+import { identityOf, type ArtifactIdentity } from "../pins.ts";
+import type { Plan } from "./plan.ts";
+import type { PassState } from "./state.ts";
+import type { PassEvent, Step } from "./step.ts";
+
+/** Whether the images of a stage are not verified at this identity, on record and by the value that is annotated now. */
+export function skipsImages(
+  state: PassState,
+  of: { readonly stage: string; readonly identity: ArtifactIdentity },
+): boolean {
+  return skipReason(state, of) !== undefined;
+}
+
+/** The annotated reason, where it counts for a stage at this identity. */
+export function skipReason(
+  { snapshot, stored, options }: PassState,
+  of: { readonly stage: string; readonly identity: ArtifactIdentity },
+): string | undefined {
+  if (options.breakGlass !== "counts") return undefined;
+  const token = skipToken(snapshot.annotations);
+  return isSkipped(stored.status, token, of) ? token : undefined;
+}
+
+/** Binds a value of `skip-image-verification` that was not seen before to what stages are pinned to now (spec 50 §4.6). */
+export function skipRecord(state: PassState, plan: Plan): Extract<Step, { kind: "record" }> | undefined {
+  if (state.options.breakGlass !== "counts") return undefined;
+  const token = skipToken(state.snapshot.annotations);
+  if (token === undefined) return undefined;
+  const pinned = plan.goals.stages.map(({ stage, pin }) => ({ stage, identity: identityOf(pin) }));
+  const skip = bindSkip(state.stored.status, token, pinned);
+  if (skip === undefined) return undefined;
+  const status: StageSetStatus = { ...state.stored.status, imageVerificationSkip: skip };
+  const events = pinned
+    .filter(({ stage }) => mayHaveImages(plan, stage))
+    .map(({ stage, identity }): PassEvent => ({
+      type: "Warning",
+      reason: "ImageVerificationSkipped",
+      note: `stage "${stage}": images of revision "${identity.revision}" are not verified: ${token.slice(0, 512)}`,
+      once: undefined,
+    }));
+  return { kind: "record", write: { kind: "status", status }, events, joinsNext: "once prepared" };
+}
+
+function mayHaveImages({ spec, renders }: Plan, name: string): boolean {
+  const render = renders.get(name);
+  if (render?.kind === "postponed" || (render?.kind === "rendered" && render.hasImages === true)) return true;
+  const { pre = [], post = [], onFailure = [] } = spec.stages.find((stage) => stage.name === name)?.actions ?? {};
+  return [...pre, ...post, ...onFailure].some(({ job, apply, patch }) => (job ?? apply ?? patch) !== undefined);
+}
