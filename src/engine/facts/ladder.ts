@@ -43,8 +43,8 @@ export async function readLadder(engine: Engine, pass: Pass, signal: AbortSignal
   const known = pass.session.ladder;
   if (known?.slot === slot) return known.fact;
   const fact = await parse(engine, pass, { pin, path, described }, signal);
-  if ("ladder" in fact || fact.refused.reason === "MigrationArtifactInvalid") pass.session.ladder = { slot, fact };
-  return fact;
+  if (fact.settled) pass.session.ladder = { slot, fact: fact.fact };
+  return fact.fact;
 }
 
 /** Whatever fails about it is told with what it is the source of; what may pass is tried again at the retry interval. */
@@ -107,14 +107,22 @@ interface Ladder {
   readonly described: string;
 }
 
-type LadderFact = Extract<Fact, { kind: "ladder" }>;
+/** `settled`: the same artifact gives the same again. */
+interface Parsed {
+  readonly fact: Extract<Fact, { kind: "ladder" }>;
+  readonly settled: boolean;
+}
 
-async function parse(engine: Engine, pass: Pass, ladder: Ladder, signal: AbortSignal): Promise<LadderFact> {
+async function parse(engine: Engine, pass: Pass, ladder: Ladder, signal: AbortSignal): Promise<Parsed> {
   const { pin, path, described } = ladder;
-  const invalid = (problem: string): LadderFact => ({
-    kind: "ladder",
-    refused: failure("MigrationArtifactInvalid", `${described} at revision ${quote(pin.revision)}: ${problem}`),
-  });
+  const refusedFor = (why: Failure, settled: boolean): Parsed => ({ fact: { kind: "ladder", refused: why }, settled });
+  const invalid = (problem: string, settled = true): Parsed =>
+    refusedFor(
+      failure("MigrationArtifactInvalid", `${described} at revision ${quote(pin.revision)}: ${problem}`),
+      settled,
+    );
+  const unread = (cause: string): Parsed =>
+    refusedFor(failure("ResolveFailed", `${described}: ${cause}`, "retry"), false);
   try {
     await using artifact = await engine.artifacts.open(
       { url: pin.url, digest: pin.digest },
@@ -126,7 +134,7 @@ async function parse(engine: Engine, pass: Pass, ladder: Ladder, signal: AbortSi
     const output = (await engine.compute.run(ladderJobName, input, job)) as LadderOutput;
     if (output.kind === "damaged") {
       artifact.discard();
-      return { kind: "ladder", refused: failure("ResolveFailed", `${described}: its artifact is damaged on disk`) };
+      return unread("its artifact is damaged on disk; it is fetched anew");
     }
     const { migrations } = output;
     const found = output.problems.map(({ path: where, message }) => (where === "" ? message : `${where}: ${message}`));
@@ -139,18 +147,18 @@ async function parse(engine: Engine, pass: Pass, ladder: Ladder, signal: AbortSi
     const sending = engine.ladders.isAllowedHost === undefined ? sendsRequests(migrations) : undefined;
     if (sending !== undefined) {
       const message = `${described}: ${sending.place.path} (${sending.place.subject}) has an http step, which takes --allowed-action-hosts`;
-      return { kind: "ladder", refused: { ...failure("InvalidSpec", message), terminal: true } };
+      return refusedFor({ ...failure("InvalidSpec", message), terminal: true }, true);
     }
     const origin = `, of ${described} at revision ${quote(pin.revision)}, ${pin.digest},`;
-    return { kind: "ladder", ladder: { rungs: rungsOf(migrations.map(({ migration }) => migration)), origin } };
+    const rungs = rungsOf(migrations.map(({ migration }) => migration));
+    return { fact: { kind: "ladder", ladder: { rungs, origin } }, settled: true };
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof SourceError)
-      return error.retry === "never"
-        ? invalid(error.message)
-        : { kind: "ladder", refused: failure("ResolveFailed", `${described}: ${error.message}`, "retry") };
-    if (error instanceof ComputeError) return invalid(error.message);
-    throw error;
+      return error.retry === "never" ? invalid(error.message, false) : unread(error.message);
+    if (!(error instanceof ComputeError)) throw error;
+    const costly = error.reason === "TimedOut" || error.reason === "OutOfMemory";
+    return costly ? invalid(error.message, false) : unread(error.message);
   }
 }
 
