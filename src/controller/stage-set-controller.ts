@@ -3,6 +3,7 @@ import {
   promoteAnnotation,
   reconcileStageAnnotation,
   requestedAtAnnotation,
+  resetScopeAnnotation,
   updateNowAnnotation,
 } from "../api/keys.ts";
 import { stageTokenOf, tokenOf } from "../domain/ignored-annotations.ts";
@@ -286,6 +287,7 @@ function isSteady(stageSet: KubeObject): boolean {
     !waits(requestedAtAnnotation, status.lastHandledReconcileAt) &&
     !waits(updateNowAnnotation, status.lastHandledUpdateOverride) &&
     !waits(budgetOverrideAnnotation, status.lastHandledBudgetOverride) &&
+    !waits(resetScopeAnnotation, status.lastHandledResetScope) &&
     (forced === undefined || stageEntry(status, forced.stage)?.lastHandledReconcileAt === forced.token) &&
     (promotion === undefined || stageEntry(status, promotion.stage)?.lastHandledPromotion === promotion.token)
   );

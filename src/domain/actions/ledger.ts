@@ -1,4 +1,5 @@
 import type { Action, StageStatus } from "../../api/stage-set.ts";
+import { sameVersion } from "../formats/version.ts";
 import { completionOf, isLifetime, type StoredLedger } from "./stage-ledger.ts";
 
 /** What a stage's ledgers are kept under now (spec 30 §4.1). */
@@ -24,15 +25,21 @@ export function completedAt(entry: StageStatus | undefined, revision: string): r
   return entry?.ledgerRevision === revision ? (entry.executedActions ?? []) : [];
 }
 
-/** Names of the Version actions that are done at this version, which is canonical on both sides. */
+/** Names of the Version actions that are done at this version, however the one or the other is spelled. */
 export function completedUnder(entry: StageStatus | undefined, version: string | undefined): readonly string[] {
-  return version !== undefined && entry?.ledgerVersion === version ? (entry.executedVersionActions ?? []) : [];
+  const { ledgerVersion, executedVersionActions = [] } = entry ?? {};
+  if (version === undefined || ledgerVersion === undefined) return [];
+  return sameVersion(ledgerVersion, version) ? executedVersionActions : [];
 }
 
-/** Whether the action needs not run: its name is what counts, its content never makes it run again. */
+/**
+ * Whether the action needs not run: its name is what counts, its content never makes it run again. A Version action has
+ * nothing to run for while the version is not known or not gone to.
+ */
 export function isCompleted(entry: StageStatus | undefined, action: Action, keys: LedgerKeys): boolean {
   const { name, scope } = action;
   if (isLifetime(action)) return completionOf(keys.ledger, { stage: keys.stage, action: name }) !== undefined;
+  if (scope === "Version" && keys.version === undefined) return true;
   return (scope === "Version" ? completedUnder(entry, keys.version) : completedAt(entry, keys.revision)).includes(name);
 }
 

@@ -1,6 +1,6 @@
-import type { Action, StageSetSpec } from "../../api/stage-set.ts";
+import type { StageSetSpec } from "../../api/stage-set.ts";
 import type { Promotion } from "../promotion/soak.ts";
-import { allActions, stagesOf, type ActionList } from "../validation/places.ts";
+import { allActions, stagesOf } from "../validation/places.ts";
 import type { GoalInput, Hold } from "./hold.ts";
 
 /** How long until a spec that asks for too much is looked at again without any event (spec 10 §6, `M`). */
@@ -23,27 +23,10 @@ function* missingFeatures(spec: StageSetSpec): Generator<string> {
   const asksForMore = ({ actions, promotion }: StageSetSpec["stages"][number]): boolean =>
     actions !== undefined || promotion !== undefined;
   if ((spec.onRollback ?? []).length === 0 && !spec.stages.some(asksForMore)) return;
-  for (const [{ path }, action, list] of allActions(spec)) yield* missingInAction(path, action, list);
+  for (const [{ path }, , list] of allActions(spec)) if (list === "onRollback") yield path;
   for (const [{ path }, stage] of stagesOf(spec)) {
     if (stage.promotion !== undefined) yield* missingInGate(`${path}.promotion`, stage.promotion);
   }
-}
-
-function* missingInAction(path: string, action: Action, list: ActionList["kind"]): Generator<string> {
-  if (list === "onRollback") {
-    yield path;
-    return;
-  }
-  for (const member of missingMembers(action)) yield `${path}.${member}`;
-}
-
-function missingMembers(action: Action): readonly string[] {
-  return action.scope === "Version" ? ["scope"] : [];
-}
-
-/** Whether this build runs the action; one that it does not run holds new pins, and is left out at what is deployed. */
-export function isBuilt(action: Action): boolean {
-  return missingMembers(action).length === 0;
 }
 
 function* missingInGate(path: string, promotion: Promotion): Generator<string> {

@@ -16,7 +16,6 @@ import {
   type StoredLedger,
   type Witness,
 } from "../actions/stage-ledger.ts";
-import { runnable } from "../actions/unfinished.ts";
 import { stageTokenOf, tokenOf } from "../ignored-annotations.ts";
 import { failure, imageFailure, stageFailure, type Failure, type StageFailure } from "../failure.ts";
 import { stageEntry, timestamp, withStage } from "../status.ts";
@@ -98,7 +97,7 @@ export function actionStep(turn: StageTurn, list: GatedList, fail: (why: Failure
   const { state, goal, stage, as, identity, entry } = turn;
   if (!goal.acts) return undefined;
   const keys = ledgerKeys(turn);
-  const action = nextAction(entry, runnable(stage, list), keys);
+  const action = nextAction(entry, stage.actions?.[list] ?? [], keys);
   if (action === undefined) return undefined;
   const ledgerKey = ledgerKeyOf(action, keys);
   if (ledgerKey === undefined) throw new TypeError(`action "${action.name}" has no version to run for`);
@@ -154,12 +153,28 @@ function withoutRun(turn: StageTurn, call: ActionCall, fail: (why: Failure) => S
     // Deleted since this pass began to work on it.
     if (state.stored.ledger === undefined) return { kind: "record", write: { kind: "ledgerCreation" } };
   }
+  if (action.scope === "Version" && turn.plan.version?.adopted === true) return adoptedRecord(turn, call);
   if (!isCarriedOver(entry, action, ledgerKeys(turn))) return undefined;
   if (isLifetime(action)) return copyToLedger(turn, call, fail);
   const moved = { ...withoutCarriedOver(entry, action), ...withCompletion(entry, action, call.ledgerKey) };
   return {
     kind: "record",
     write: { kind: "status", status: withStage(state.stored.status, goal.stage, moved) },
+    joinsNext: "at once",
+  };
+}
+
+/** The first version is adopted: every Version action of the stage counts as done under it (spec 30 §9). */
+function adoptedRecord({ state, goal, stage, entry }: StageTurn, { ledgerKey }: ActionCall): Step {
+  const { pre = [], post = [] } = stage.actions ?? {};
+  const done = [...pre, ...post].filter(({ scope }) => scope === "Version");
+  const changed = done.reduce(
+    (now, action) => ({ ...now, ...withCompletion({ name: goal.stage, ...entry, ...now }, action, ledgerKey) }),
+    {},
+  );
+  return {
+    kind: "record",
+    write: { kind: "status", status: withStage(state.stored.status, goal.stage, changed) },
     joinsNext: "at once",
   };
 }
@@ -188,7 +203,7 @@ function copyToLedger(turn: StageTurn, call: ActionCall, fail: (why: Failure) =>
 export function hasAction(turn: StageTurn, list: GatedList): boolean {
   const { goal, stage, entry } = turn;
   if (!goal.acts) return false;
-  return nextAction(entry, runnable(stage, list), ledgerKeys(turn)) !== undefined;
+  return nextAction(entry, stage.actions?.[list] ?? [], ledgerKeys(turn)) !== undefined;
 }
 
 function ledgerKeys({ state, goal, identity, plan }: StageTurn): LedgerKeys {

@@ -1,3 +1,4 @@
+import { completedUnder } from "../actions/ledger.ts";
 import { sameIdentity } from "../pins.ts";
 import { newGate } from "../promotion/soak.ts";
 import { enteredIdentity, type withStage } from "../status.ts";
@@ -5,7 +6,7 @@ import { connectFailure } from "./failures.ts";
 import { endFailed } from "./finish.ts";
 import { factOf } from "./plan.ts";
 import { isKey } from "./release-version.ts";
-import type { Identity } from "./state.ts";
+import type { Identity, PassEvent } from "./state.ts";
 import type { Step } from "./step.ts";
 import { record, withoutKey, type StageTurn } from "./turn.ts";
 
@@ -31,7 +32,7 @@ export function begin(turn: StageTurn, content: "rendered anew" | "as rendered b
   const changing = rerendered && goal.mode === "keep" && phase === "Ready" && !state.results.stages.has(goal.stage);
   const ledger = ledgerOf(turn);
   if (onRecord && inProgress && !changing && ledger === undefined) return undefined;
-  return record(
+  const begun = record(
     turn,
     {
       enteredRevision: identity.revision,
@@ -50,6 +51,23 @@ export function begin(turn: StageTurn, content: "rendered anew" | "as rendered b
       waveStarted: withoutKey(state.memory.waveStarted, goal.stage),
     },
   );
+  return { ...begun, events: skippedActions(turn) };
+}
+
+/** Version actions that another revision of the same version does not run again, told once for each revision. */
+function skippedActions({ stage, entry, identity, plan, goal, state }: StageTurn): readonly PassEvent[] {
+  const { revision } = identity;
+  if (!goal.acts || entry?.appliedRevision === revision) return [];
+  const done = completedUnder(entry, plan.version?.key);
+  const { pre = [], post = [] } = stage.actions ?? {};
+  return [...pre, ...post]
+    .filter(({ name, scope }) => scope === "Version" && done.includes(name))
+    .map(({ name }) => ({
+      type: "Normal",
+      reason: "ActionSkipped",
+      note: `stage "${stage.name}" at revision "${revision}": action "${name}" is done for version ${plan.version?.key ?? ""} already`,
+      once: `skipped ${state.snapshot.uid} ${stage.name} ${name} ${revision}`,
+    }));
 }
 
 /**

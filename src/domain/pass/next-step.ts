@@ -32,6 +32,7 @@ import { isHalted } from "../holds/dirty-halt.ts";
 import { leaveTarget } from "./leave-target.ts";
 import { hasExpressions } from "../validation/expressions.ts";
 import { refusedAhead } from "./refused-ahead.ts";
+import { resetRecord } from "./reset-record.ts";
 import { stageStep } from "./stage-step.ts";
 import type { FactKey, PassState, RenderFact } from "./state.ts";
 import type { Step } from "./step.ts";
@@ -159,6 +160,8 @@ function pinnedStep(state: PassState, spec: StageSetSpec, pins: readonly Pin[]):
   if (promotion !== undefined) return promotion;
   const forced = forceRecord(state, spec);
   if (forced !== undefined) return forced;
+  const reset = resetRecord(state, spec);
+  if (reset !== undefined) return reset;
   const ledger = ledgerStep(state, spec);
   if (ledger !== undefined) return ledger;
   const asked = windowsNow(state, { spec, status, pins });
