@@ -429,6 +429,7 @@ function lifetime(
   gated: readonly string[] = [],
   acting: readonly string[] = [],
   lists: Stage["actions"] = actions,
+  versions: readonly string[] = [],
 ): {
   readonly world: World;
   readonly steps: number;
@@ -443,10 +444,13 @@ function lifetime(
   world.spec = {
     stages: world.spec.stages.map((stage) => (acting.includes(stage.name) ? { ...stage, actions: lists } : stage)),
   };
+  const [first, second] = versions.map((value) => ({ version: { value } }));
+  world.spec = { ...world.spec, ...first };
   const counter = { steps: 0 };
   const left = new Set(crashes);
   runUntil(world, () => isDeployed(world), left, counter);
   world.revision = "r2";
+  world.spec = { ...world.spec, ...second };
   runUntil(world, () => isDeployed(world), left, counter);
   const deployed = {
     objects: [...world.objects].sort(),
@@ -665,6 +669,38 @@ describe("stages with Lifetime actions, in a process that dies between any two s
     runUntil(world, () => world.acts.length > before && isDeployed(world) && isReady(world), new Set(), { steps: 0 });
     runUntil(world, () => isReady(world), new Set(), { steps: 0 });
     expect(world.acts.slice(before)).toEqual(["c pre create r1"]);
+  });
+});
+
+describe("stages with Version actions, in a process that dies between any two steps (pure)", () => {
+  const lists = {
+    pre: [
+      { name: "migrate", wait: {}, scope: "Version" },
+      { name: "drain", wait: {} },
+    ],
+    post: [{ name: "announce", wait: {}, scope: "Version" }],
+  } as const;
+
+  test("[30.4] [30.5] the first version runs none, the next each once, and another revision alone none", () => {
+    const adopted = ["c pre drain r1", "c pre migrate r2", "c pre drain r2", "c post announce r2"];
+    expect(lifetime(new Set(), [], ["c"], lists, ["1.0.0", "1.1.0"]).world.acts).toEqual(adopted);
+    expect(lifetime(new Set(), [], ["c"], lists, ["1.0.0", "v1.0"]).world.acts).toEqual([
+      "c pre drain r1",
+      "c pre drain r2",
+    ]);
+  });
+
+  test("[30.4] [30.2] a crash at each step repeats at most what it interrupted", () => {
+    const versions = ["1.0.0", "1.1.0"];
+    const clean = lifetime(new Set(), [], ["a", "c"], lists, versions);
+    const wanted = clean.world.acts;
+    for (let step = 0; step < clean.steps; step++) {
+      const { world } = lifetime(new Set([step]), [], ["a", "c"], lists, versions);
+      const shown = `crash before step ${step}`;
+      expect([...new Set(world.acts)], shown).toEqual(wanted);
+      expect(world.acts.length, shown).toBeLessThanOrEqual(wanted.length + 1);
+      expect(world.completed, shown).toBe(wanted.length);
+    }
   });
 });
 
