@@ -5,6 +5,8 @@ export interface CommandIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  /** Of the terminal that standard output is; undefined: it is none. */
+  readonly columns?: number | undefined;
   out(text: string): void;
   error(text: string): void;
 }

@@ -25,6 +25,7 @@ const io: CommandIo = {
   env: process.env,
   clock: systemClock,
   signal: abort.signal,
+  columns: process.stdout.isTTY ? process.stdout.columns : undefined,
   out: (text) => void process.stdout.write(text),
   error: (text) => void process.stderr.write(text),
 };

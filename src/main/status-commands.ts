@@ -1,8 +1,16 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { UsageError, type CommandIo } from "../cli/command-io.ts";
+import { runFollow } from "../cli/follow.ts";
 import { runGet, type GetFlags } from "../cli/get.ts";
 import { runWhy, type WhyFlags } from "../cli/why.ts";
-import { outputOption, readName, readWord, withHubFlags } from "./command-line.ts";
+import { outputOption, readName, readWord, timeoutOption, withHubFlags } from "./command-line.ts";
+
+interface WatchFlags {
+  readonly watch: boolean;
+  readonly until?: string;
+  readonly timeout: number;
+  readonly objects: "unready" | "none";
+}
 
 /** `get` and `why`: what StageSets do, and what keeps them from it. */
 export function addStatusCommands(
@@ -16,18 +24,35 @@ export function addStatusCommands(
       .argument("[name]", "StageSet; default all of the namespace", readName)
       .option("-A, --all-namespaces", "of all namespaces", false)
       .option("-l, --selector <selector>", "only those with these labels, such as team=shop", readSelector)
+      .option("-w, --watch", "go on, and tell what changes", false)
+      .option("--until <what>", "with --watch and a name: end when it is ready, or this stage is", readWord)
+      .addOption(timeoutOption("with --watch: how long", 0))
+      .addOption(
+        new Option("--objects <which>", "with --watch on a terminal: objects that are not ready, or none")
+          .choices(["unready", "none"])
+          .default("unready"),
+      )
       .option("--show-managed-fields", "keep metadata.managedFields", false)
       .addOption(
         new Option("-o, --output <format>", "wide, yaml, json or name")
           .choices(["wide", "yaml", "json", "name"])
           .default("", "a table"),
       ),
-  ).action(async (name: string | undefined, options: GetFlags) => {
+  ).action(async (name: string | undefined, options: GetFlags & WatchFlags) => {
+    const { watch, until, timeout, output } = options;
     if (name !== undefined && options.allNamespaces)
       throw new UsageError("a name goes with one namespace: leave out --all-namespaces");
     if (name !== undefined && options.selector !== undefined)
       throw new UsageError("give a name or a selector, not both");
-    done(await runGet(name, options, io));
+    if (!watch && until !== undefined) throw new UsageError("--until goes with --watch");
+    if (!watch) {
+      done(await runGet(name, options, io));
+      return;
+    }
+    if (until !== undefined && name === undefined) throw new UsageError("--until goes with the name of a StageSet");
+    if (output !== "" && output !== "json")
+      throw new UsageError(`--watch has no output "${output}": give json, or none`);
+    done(await runFollow(name, { ...options, output, timeoutMs: timeout }, io));
   });
   withHubFlags(
     program
