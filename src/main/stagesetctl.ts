@@ -25,7 +25,8 @@ const io: CommandIo = {
   env: process.env,
   clock: systemClock,
   signal: abort.signal,
-  columns: process.stdout.isTTY ? process.stdout.columns : undefined,
+  // Some terminals do not say how wide they are.
+  columns: process.stdout.isTTY ? process.stdout.columns || 80 : undefined,
   out: (text) => void process.stdout.write(text),
   error: (text) => void process.stderr.write(text),
 };
