@@ -39,6 +39,21 @@ describe("what is refused names the flag, the value and the remedy", () => {
     ["a negative wait", ["--max-teardown-wait=-1s"], ["--max-teardown-wait", "negative"]],
     ["a shard too large for etcd", ["--inventory-shard-cap=10001"], ["--inventory-shard-cap", "1 to 10000"]],
     ["no worker", ["--max-concurrent-reconciles=0"], ["--max-concurrent-reconciles", "1 to 64"]],
+    [
+      "a trusted root that cannot be read",
+      ["--image-verification-trusted-root=/nonexistent/root.json"],
+      ["--image-verification-trusted-root", "/nonexistent/root.json", "cannot be read"],
+    ],
+    [
+      "a trusted root that is something else",
+      ["--image-verification-trusted-root=tsconfig.build-of-nothing", "--image-verification-trusted-root=LICENSE"],
+      ["--image-verification-trusted-root", "LICENSE", "is not JSON"],
+    ],
+    [
+      "a registry with a scheme",
+      ["--image-verification-insecure-registry=http://registry.test"],
+      ["--image-verification-insecure-registry", "http://registry.test", "host:port"],
+    ],
     ["a level in the wrong case", ["--log-level=INFO"], ["--log-level", '"INFO"', '"info"']],
     ["a format that is unknown", ["--log-format=yaml"], ["--log-format", '"json" or "text"']],
     ["a sample ratio above 1", ["--tracing-sample-ratio=2"], ["--tracing-sample-ratio", "0 to 1"]],

@@ -429,7 +429,7 @@ describe("break glass", () => {
     operator = await createServiceAccount(cluster, { namespace, name: "operator", rules: editing });
   });
 
-  test("the annotation is denied to a tenant and admitted for who may; removing it and everything else is free", async () => {
+  test("[50.35] the annotation is denied to a tenant and admitted for who may; removing it and everything else is free", async () => {
     const ref = stageSetRef(namespace, uniqueName());
     await createStageSet(cluster, { namespace, name: ref.metadata.name, spec: sound });
     const annotate = (value: string | null): object => ({ metadata: { annotations: { [skip]: value } } });

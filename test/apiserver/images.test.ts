@@ -1,3 +1,4 @@
+import { createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { asText, at } from "../../src/lib/json.ts";
 import type { KubeObject } from "../../src/lib/kube-object.ts";
@@ -329,6 +330,37 @@ test("[50.33] a registry that is down: cannot verify, and released soon after it
   const digest = await back.push("app", "v1", "down");
   await signer.sign(back, "app", digest);
   await untilReady(cluster, name, "True Succeeded", { timeoutMs: 90_000 });
+});
+
+test("registries that never answer keep no worker from others", async () => {
+  const sockets = new Set<Socket>();
+  const tarpit = createServer((socket) => void sockets.add(socket.on("error", () => undefined)));
+  await new Promise<void>((resolve) => tarpit.listen(0, "localhost", resolve));
+  const address = tarpit.address();
+  const host = `localhost:${String(typeof address === "object" ? address?.port : 0)}`;
+  policies.push(
+    await admin.create({
+      ...policyKind,
+      metadata: { name: `${scene.namespace}-tarpit` },
+      spec: { images: [`${host}/**`], authorities: [{ key: { publicKey: signer.publicKey } }] },
+    }),
+  );
+  try {
+    await using own = await startScene(cluster, settings({ insecureRegistries: [host] }));
+    await own.publish("tarpit", { "a.yaml": podTemplate("tarpit", containers(`${host}/app:v1`)) });
+    await own.publish("free", { "a.yaml": podTemplate("free", containers("other")) });
+    for (let index = 0; index < 8; index++) await own.release(`tarpit-${String(index)}`, [stage("tarpit")], spec);
+    // As many of one namespace as ask at once; more passes than there are workers are under way by then.
+    await eventually(() => Promise.resolve(sockets.size >= 4), { timeoutMs: 30_000 });
+    await own.release("free", [stage("free")], spec);
+    // Within the 60 s for which an image is waited.
+    await untilReady(cluster, { namespace: own.namespace, name: "free" }, "True Succeeded", { timeoutMs: 40_000 });
+    const first = await own.get("tarpit-0");
+    expect(readyOf(first)).not.toBe("True Succeeded");
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => tarpit.close(resolve));
+  }
 });
 
 describe("[50.34] a private registry", () => {

@@ -108,6 +108,8 @@ describe("which policies govern", () => {
   test("what is no reference is held once there is any policy", () => {
     const policies = [judged("a", { images: ["ghcr.io/**"] })];
     expect(planImages(["ghcr.io/UPPER/x"], { policies, unmatched: "allowed" }).refused).toContain("is no image");
+    expect(planImages(["TO_BE_REPLACED"], { policies: [], unmatched: "refused" }).refused).toContain("is no image");
+    expect(planImages(["TO_BE_REPLACED"], { policies: [], unmatched: "allowed" }).refused).toBeUndefined();
   });
 });
 

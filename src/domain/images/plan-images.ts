@@ -27,6 +27,7 @@ export function planImages(
   const governed: GovernedImage[] = [];
   const exempted: { readonly image: string; readonly policies: readonly string[] }[] = [];
   let refused: string | undefined;
+  if (policies.length === 0 && unmatched === "allowed") return { governed, exempted, refused };
   for (const image of images) {
     const reference = parseImageReference(image);
     if (reference === undefined) {
