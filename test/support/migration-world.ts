@@ -44,6 +44,8 @@ export class MigrationWorld {
   /** Undefined: the value of the version is that of the spec. */
   versionFile: ((revision: string) => string) | undefined;
   windowOpen = true;
+  /** Of stages with a source of their own. */
+  readonly ownRevisions = new Map<string, string>();
   /** Stages whose error budget is used up. */
   readonly heldStages = new Set<string>();
   #memory: Memory = emptyMemory;
@@ -61,6 +63,15 @@ export class MigrationWorld {
   edit(change: Partial<StageSetSpec>): void {
     this.spec = { ...this.spec, ...change };
     this.generation++;
+  }
+
+  /** The error budget of a stage is on record as used up. */
+  freeze(stage: string): void {
+    const budgetFreeze = { remaining: "0", freezeThreshold: "0.5", resumeThreshold: "0.5" };
+    const stages = (this.status.stages ?? []).map((entry) =>
+      entry.name === stage ? { ...entry, budgetFreeze } : entry,
+    );
+    this.status = { ...this.status, stages };
   }
 
   get ready(): string {
@@ -178,7 +189,10 @@ export class MigrationWorld {
   #fact(key: FactKey): Fact {
     switch (key.kind) {
       case "pins":
-        return { kind: "pins", pins: this.spec.stages.map(() => pinOf(this.revision)) };
+        return {
+          kind: "pins",
+          pins: this.spec.stages.map(({ name }) => pinOf(this.ownRevisions.get(name) ?? this.revision)),
+        };
       case "windows":
         return { kind: "windows", state: { open: this.windowOpen, changesAt: "never", validUntil: Infinity } };
       case "budget": {

@@ -181,6 +181,19 @@ describe("a release with migrations (pure)", () => {
     expect(migrated(world)).toHaveLength(5);
   });
 
+  test("nor does one under which a stage is on record from long ago", () => {
+    const world = held("app");
+    // As other controllers leave a stage that none of their transitions touched; its pin is a source of its own.
+    const [db, app] = world.status.stages ?? [];
+    if (db === undefined || app === undefined) throw new Error("there are two stages");
+    world.status = { ...world.status, stages: [{ ...db, ledgerVersion: "1.1.0" }, app] };
+    world.ownRevisions.set("db", "r1");
+    world.heldStages.add("app");
+    world.freeze("app");
+    world.pass();
+    expect([world.status.version, migrated(world)]).toEqual(["1.2.0", []]);
+  });
+
   test("a version that is held back as a whole causes no transition", () => {
     const world = held("app");
     world.windowOpen = false;

@@ -5,7 +5,7 @@ import { stageEntry } from "../status.ts";
 import { quote } from "../validation/finding.ts";
 import { versionOfObjects, type VersionReading } from "../versions/version-of-objects.ts";
 import { endFailed } from "./finish.ts";
-import type { Goals, StageGoal } from "./goals.ts";
+import type { Goals } from "./goals.ts";
 import { factOf } from "./plan.ts";
 import type { Fact, FactKey, PassState } from "./state.ts";
 import type { Step } from "./step.ts";
@@ -21,20 +21,53 @@ export type WantedVersion =
   | { readonly kind: "step"; readonly step: Step };
 
 /** T of spec 30, from the artifacts that the goals put in effect. */
-export function wantedVersion(
-  state: PassState,
-  { value, fromObject, fromArtifact }: VersionSpec,
-  goals: Goals,
-): WantedVersion {
-  if (value !== undefined) return { kind: "text", text: value.trim(), origin: "spec.version.value" };
-  const stage = (fromArtifact ?? fromObject)?.stage;
+export function wantedVersion(state: PassState, spec: VersionSpec, goals: Goals): WantedVersion {
+  if (spec.value !== undefined) return { kind: "text", text: spec.value.trim(), origin: "spec.version.value" };
+  const stage = (spec.fromArtifact ?? spec.fromObject)?.stage;
   const goal =
     stage === undefined || stage === "" ? goals.stages[0] : goals.stages.find((each) => each.stage === stage);
-  const content = goal && contentOf(state, goals, goal);
-  if (goal === undefined || content === undefined) return { kind: "unknown" };
+  if (goal === undefined) return { kind: "unknown" };
+  const pinned = { stage: goal.stage, identity: identityOf(goal.pin), pin: goal.pin };
+  if (goal.content === "pin") return versionAt(state, spec, pinned);
+  return (
+    begunVersion(state, goals, () => versionAt(state, spec, pinned)) ??
+    (goal.identity === undefined
+      ? { kind: "unknown" }
+      : versionAt(state, spec, { stage: goal.stage, identity: goal.identity, pin: undefined }))
+  );
+}
+
+/**
+ * What the stage of the version is pinned to, although it is held, if others have begun their pins for that very version:
+ * that it came to be held turns nothing of theirs around.
+ */
+function begunVersion(
+  { stored: { status } }: PassState,
+  { stages }: Goals,
+  read: () => WantedVersion,
+): WantedVersion | undefined {
+  const begun = stages.flatMap(({ stage, content }) => {
+    const { ledgerVersion = "" } = stageEntry(status, stage) ?? {};
+    const other = ledgerVersion !== "" && !sameVersion(ledgerVersion, status.version ?? "");
+    return content === "pin" && other ? [ledgerVersion] : [];
+  });
+  if (begun.length === 0) return undefined;
+  const pinned = read();
+  if (pinned.kind === "step" && pinned.step.kind === "need") return pinned;
+  return pinned.kind === "text" && begun.some((version) => sameVersion(version, pinned.text)) ? pinned : undefined;
+}
+
+interface Content {
+  readonly stage: string;
+  readonly identity: ArtifactIdentity;
+  /** Undefined: what is kept of an identity that is not pinned. */
+  readonly pin: Pin | undefined;
+}
+
+function versionAt(state: PassState, { fromObject, fromArtifact }: VersionSpec, content: Content): WantedVersion {
   if (fromArtifact !== undefined) {
     const key = { kind: "versionFile", ...content, path: fromArtifact.path } as const;
-    const what = `spec.version.fromArtifact, file ${quote(fromArtifact.path)} of stage ${quote(goal.stage)},`;
+    const what = `spec.version.fromArtifact, file ${quote(fromArtifact.path)} of stage ${quote(content.stage)},`;
     return readingOf(state, { key, what }, (fact) =>
       fact.kind === "versionFile" ? fact.reading : { kind: "unreadable", problem: "was not read" },
     );
@@ -46,30 +79,6 @@ export function wantedVersion(
     const { render } = fact;
     if (render.kind === "rendered") return versionOfObjects(render.objects, fromObject);
     return render.kind === "unobtainable" ? render : { kind: "failed", failure: render.failure };
-  });
-}
-
-interface Content {
-  readonly stage: string;
-  readonly identity: ArtifactIdentity;
-  /** Undefined: what is kept of an identity that is not pinned. */
-  readonly pin: Pin | undefined;
-}
-
-/**
- * Undefined: the stage never began, and is held. One that came to be held while others run the migrations towards what it
- * is pinned to does not turn them around.
- */
-function contentOf(state: PassState, goals: Goals, { stage, identity, content, pin }: StageGoal): Content | undefined {
-  if (content === "pin" || isUnderWay(state, goals)) return { stage, identity: identityOf(pin), pin };
-  return identity && { stage, identity, pin: undefined };
-}
-
-/** Some stage was begun at its pin for another version than the deployed one. */
-function isUnderWay({ stored: { status } }: PassState, { stages }: Goals): boolean {
-  return stages.some(({ stage, content }) => {
-    const { ledgerVersion = "" } = stageEntry(status, stage) ?? {};
-    return content === "pin" && ledgerVersion !== "" && !sameVersion(ledgerVersion, status.version ?? "");
   });
 }
 
