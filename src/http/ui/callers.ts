@@ -4,6 +4,7 @@ import { createExpiringCache } from "../../lib/expiring-cache.ts";
 import { createFairLimiter } from "../../lib/fair-limiter.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { HttpRequest } from "../message.ts";
+import { bearerOf, createTokens } from "./tokens.ts";
 
 /** A user as the API server has authenticated them. */
 export interface AuthenticatedUser {
@@ -47,16 +48,19 @@ export interface Callers {
   identify(request: HttpRequest): Promise<Identified>;
 }
 
-/** How long answers count: a right that is taken away ends within a minute, one that is given begins after ten seconds. */
+/**
+ * How long answers count: a right that is taken away ends within a minute, one that is given begins after ten seconds.
+ * Refusals of lists count as long as consents: there is one per namespace, and lists ask for all of them.
+ */
 const yesForMs = 60_000;
 const noForMs = 10_000;
-const mostTokens = 1_000;
 const mostVerdicts = 20_000;
 const reviewTimeoutMs = 3_000;
-/** Longer than any token an API server issues; what is longer is nobody's. */
-const longestToken = 12 * 1024;
-/** Reviews a second, and at once, of all callers; one caller, or all tokens nobody knows yet, get a quarter of the places. */
+/** Reviews a second, and at once, of all callers; one caller gets a quarter of the places. */
 const limits = { burst: 200, perSecond: 100, places: 16, placesPerGroup: 4 };
+/** How long a review may wait for its turn, and how many of one token may. */
+const turnTimeoutMs = 60_000;
+export const mostWaitingPerToken = 2_000;
 
 /** Without authentication everybody is one caller who may read everything. */
 export function createOpenCallers(): Callers {
@@ -67,23 +71,30 @@ export function createOpenCallers(): Callers {
 /** Callers by bearer token, each with the rights the API server says they have (spec 70 §9.9). */
 export function createReviewedCallers(options: { readonly reviews: Reviews; readonly clock: Clock }): Callers {
   const { reviews, clock } = options;
-  const users = createExpiringCache<AuthenticatedUser | undefined>({ clock, most: mostTokens });
+  const tokens = createTokens({ clock, authenticate: (token, o) => reviews.authenticate(token, o) });
   const verdicts = createExpiringCache<boolean>({ clock, most: mostVerdicts });
   const limiter = createFairLimiter({ clock, ...limits });
-  const review = async <T>(group: string, ask: (signal: AbortSignal) => Promise<T>): Promise<T> => {
-    using limit = deadline(clock, { timeoutMs: reviewTimeoutMs, what: "reviewing a caller" });
-    using _place = await limiter.acquire(group, limit.signal);
-    return await ask(limit.signal);
+  const waiting = new Map<string, number>();
+  /** The time of a review is its own: waiting for others' does not use it up. */
+  const review = async (id: string, ask: (signal: AbortSignal) => Promise<boolean>): Promise<boolean> => {
+    const before = waiting.get(id) ?? 0;
+    if (before >= mostWaitingPerToken) throw new Error("too many reviews of one token wait");
+    waiting.set(id, before + 1);
+    try {
+      using turn = deadline(clock, { timeoutMs: turnTimeoutMs, what: "waiting to review a caller" });
+      using _place = await limiter.acquire(id, turn.signal);
+      using limit = deadline(clock, { timeoutMs: reviewTimeoutMs, what: "reviewing a caller" });
+      return await ask(limit.signal);
+    } finally {
+      const left = (waiting.get(id) ?? 1) - 1;
+      if (left === 0) waiting.delete(id);
+      else waiting.set(id, left);
+    }
   };
-  const userOf = (token: string, id: string): Promise<AuthenticatedUser | undefined> =>
-    users.get(id, async () => {
-      const value = await review("", (signal) => reviews.authenticate(token, { signal }));
-      return { value, forMs: value === undefined ? noForMs : yesForMs };
-    });
   const allowed = (user: AuthenticatedUser, id: string, access: WantedAccess): Promise<boolean> =>
     verdicts.get([id, access.verb, access.resource, access.namespace, access.name].join(" "), async () => {
       const value = await review(id, (signal) => reviews.isAllowed(user, access, { signal }));
-      return { value, forMs: value ? yesForMs : noForMs };
+      return { value, forMs: value || access.verb === "list" ? yesForMs : noForMs };
     });
   return {
     async identify(request) {
@@ -93,7 +104,7 @@ export function createReviewedCallers(options: { readonly reviews: Reviews; read
       const id = createHash("sha256").update(token).digest("base64");
       let user: AuthenticatedUser | undefined;
       try {
-        user = await userOf(token, id);
+        user = await tokens.userOf(token, id);
       } catch {
         return { kind: "unknown" };
       }
@@ -102,7 +113,7 @@ export function createReviewedCallers(options: { readonly reviews: Reviews; read
       const caller: Caller = {
         name: known.username,
         isValid: async () => {
-          const now = await userOf(token, id);
+          const now = await tokens.userOf(token, id);
           return now?.username === known.username && now.uid === known.uid;
         },
         may: (access) => allowed(known, id, access),
@@ -110,10 +121,4 @@ export function createReviewedCallers(options: { readonly reviews: Reviews; read
       return { kind: "caller", caller };
     },
   };
-}
-
-/** The token of `Authorization: Bearer …` (RFC 6750 §2.1). */
-function bearerOf(request: HttpRequest): string | undefined {
-  const token = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i.exec(request.header("authorization")?.trim() ?? "")?.[1];
-  return token === undefined || token.length > longestToken ? undefined : token;
 }
