@@ -8,6 +8,7 @@ import type { Logger } from "../lib/telemetry.ts";
 import { boundConnections } from "./connections.ts";
 import { createPacer } from "./pacer.ts";
 import type { HttpHandler, HttpRequest, HttpResponse, StreamSink } from "./message.ts";
+import { boundUnsent, type SlowReaderBounds, type UnsentAnswers } from "./unsent.ts";
 
 /** Bounds of one listener (spec 40 §8.3, 60 §3). */
 const headerBytes = 16 * 1024;
@@ -22,8 +23,8 @@ const connections = 512;
 const lingerMs = 1_000;
 /** Of connections that the kernel holds until they are accepted; beyond it clients try again a second later. */
 const backlog = 2_048;
-/** Requests one connection may send ahead of their answers; clients in use send none. */
-const unansweredPerConnection = 8;
+/** Requests one connection may send ahead of their answers, unless the listener has a bound of its own; clients in use send none. */
+const aheadPerConnection = 8;
 /**
  * Requests one listener takes up, and answers it sends, in one turn of the event loop. Few: libuv accepts one connection a
  * turn, and the engine waits for the turn's end.
@@ -67,6 +68,10 @@ export interface ListenOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** Bodies up to this size are read and given to the handler, larger ones answered 413; absent: none is read. */
   readonly maxBodyBytes?: number;
+  /** Requests one connection may have unanswered; default 8. One more closes it. */
+  readonly unansweredPerConnection?: number;
+  /** Absent: answers are small, and wait for as long as their connection does. */
+  readonly slowReaders?: SlowReaderBounds;
 }
 
 /**
@@ -95,7 +100,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
       : boundConnections(server, {
           limit: connections,
           atOnce: backlog,
-          unansweredPerConnection,
+          unansweredPerConnection: options.unansweredPerConnection ?? aheadPerConnection,
           clock: options.clock,
         });
   if (bounded === undefined) server.maxConnections = connections;
@@ -105,7 +110,8 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   });
   const pace = createPacer(answersPerTurn);
   const streams = new Set<AbortController>();
-  const serving: Serving = { ...options, paceAnswer: createPacer(answersPerTurn), streams };
+  const unsent = options.slowReaders && boundUnsent(options.slowReaders, options.clock);
+  const serving: Serving = { ...options, paceAnswer: createPacer(answersPerTurn), streams, unsent };
   const bodies: Bodies = { limit: options.maxBodyBytes, held: 0 };
   const take = (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
@@ -177,6 +183,7 @@ interface Serving extends ListenOptions {
   /** Answers that go on. */
   readonly streams: Set<AbortController>;
   readonly paceAnswer: (job: () => void) => void;
+  readonly unsent: UnsentAnswers | undefined;
 }
 
 /** Bodies of one listener that are in memory. */
@@ -220,6 +227,7 @@ function serve(
 }
 
 async function answer(options: Serving, request: HttpRequest, outgoing: ServerResponse): Promise<void> {
+  if (outgoing.destroyed) return;
   using limit = deadline(options.clock, { timeoutMs: answerTimeoutMs, what: "answering" });
   outgoing.once("close", () => limit.abort(new Error("the client is gone")));
   let response: HttpResponse;
@@ -265,11 +273,25 @@ function stream(
   });
 }
 
-function send({ headers }: ListenOptions, outgoing: ServerResponse, response: HttpResponse): void {
+/** Clients leave too much of earlier answers untaken. */
+const busy: HttpResponse = { status: 503, headers: { "retry-after": "5" }, body: "" };
+
+function send(
+  { headers, unsent }: { readonly headers?: ListenOptions["headers"]; readonly unsent?: UnsentAnswers | undefined },
+  outgoing: ServerResponse,
+  response: HttpResponse,
+): void {
   if (outgoing.headersSent || outgoing.destroyed) return;
-  const length = typeof response.body === "string" ? Buffer.byteLength(response.body) : response.body.byteLength;
+  const { body } = response;
+  const length = typeof body === "string" ? Buffer.byteLength(body) : body.byteLength;
+  // Bytes are those of a file that is in memory anyway.
+  if (typeof body === "string" && unsent?.admit(outgoing, length) === false) {
+    send({ ...(headers && { headers }) }, outgoing, busy);
+    return;
+  }
   outgoing.writeHead(response.status, { ...headers, ...response.headers, "content-length": length });
-  outgoing.end(response.body);
+  outgoing.end(body);
+  unsent?.watch(outgoing);
 }
 
 /** Reads a body whole; `use` is called once with it, unless it is too large or the client goes away. */

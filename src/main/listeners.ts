@@ -1,7 +1,7 @@
 import { createHealth } from "../http/health.ts";
 import { createMetricsHandler, type MetricsPage } from "../http/metrics.ts";
 import type { HttpHandler } from "../http/message.ts";
-import { listen, type Listener } from "../http/server.ts";
+import { listen, type Listener, type ListenOptions } from "../http/server.ts";
 import { sleep, type Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/telemetry.ts";
 import type { BindAddress, Config } from "./config.ts";
@@ -19,12 +19,16 @@ export interface PatientListener extends AsyncDisposable {
   readonly port: () => number | undefined;
 }
 
+/** What one listener bounds otherwise than all do. */
+export type ListenerBounds = Pick<ListenOptions, "unansweredPerConnection" | "slowReaders">;
+
 /** Binds when `when` has resolved (never, when it is rejected: the stop came first), and again after each failure, until disposed. */
 export function bindPatiently(options: {
   readonly address: BindAddress;
   readonly handler: HttpHandler;
   /** Of every answer. */
   readonly headers: Readonly<Record<string, string>>;
+  readonly bounds?: ListenerBounds;
   readonly when: Promise<unknown>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -40,7 +44,8 @@ export function bindPatiently(options: {
     if (!isDue) return;
     for (let delayMs = firstRetryMs; !isAborted(abort.signal); delayMs = Math.min(longestRetryMs, delayMs * 2)) {
       try {
-        listener = await listen({ ...address, handler: options.handler, headers: options.headers, clock, logger });
+        const { handler, headers, bounds } = options;
+        listener = await listen({ ...address, handler, headers, ...bounds, clock, logger });
         return;
       } catch (error) {
         logger.error("cannot listen; trying again", { address: `${address.host ?? ""}:${address.port}`, error });

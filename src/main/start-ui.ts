@@ -6,7 +6,7 @@ import { artifactsOf, type SourceTarget } from "../domain/pins.ts";
 import type { Lookup } from "../domain/why/why.ts";
 import { createAssets, type Assets } from "../http/ui/assets.ts";
 import { createOpenCallers, createReviewedCallers, type Callers } from "../http/ui/callers.ts";
-import { createUi, uiHeaders } from "../http/ui/ui.ts";
+import { createUi, uiBounds, uiHeaders } from "../http/ui/ui.ts";
 import type { UiView } from "../http/ui/ui-view.ts";
 import { isAllowed } from "../kube/access-review.ts";
 import type { KubeClient } from "../kube/client.ts";
@@ -40,7 +40,7 @@ export async function startUi(options: {
   const callers = config.auth === "none" ? createOpenCallers() : reviewedCallers(options);
   const ui = stack.use(createUi({ view, callers, assets: await readUiAssets(), clock, logger }));
   const listener = stack.use(
-    bindPatiently({ address: config, handler: ui.handler, headers: uiHeaders, when, clock, logger }),
+    bindPatiently({ address: config, handler: ui.handler, headers: uiHeaders, bounds: uiBounds, when, clock, logger }),
   );
   const running = stack.move();
   return {

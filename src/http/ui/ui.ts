@@ -22,6 +22,12 @@ export const uiHeaders = {
   vary: "Authorization, Accept-Encoding",
 } as const;
 
+/** Of the UI's listener: its answers are large, and browsers send a request when the one before is answered. */
+export const uiBounds = {
+  unansweredPerConnection: 1,
+  slowReaders: { takenWithinMs: 30_000, unsentBytes: 32 * 1024 * 1024 },
+} as const;
+
 export interface UiOptions {
   readonly view: UiView;
   readonly callers: Callers;
