@@ -197,6 +197,7 @@ function serve(
   incoming: IncomingMessage,
   { outgoing, bodies }: Omit<Exchange, "incoming"> & { readonly bodies: Bodies },
 ): void {
+  if (outgoing.destroyed) return;
   const declared = Number(incoming.headers["content-length"] ?? "0");
   if (declared > (bodies.limit ?? ignoredBodyBytes)) {
     refuseBody(options, 413, { incoming, outgoing });
@@ -227,7 +228,6 @@ function serve(
 }
 
 async function answer(options: Serving, request: HttpRequest, outgoing: ServerResponse): Promise<void> {
-  if (outgoing.destroyed) return;
   using limit = deadline(options.clock, { timeoutMs: answerTimeoutMs, what: "answering" });
   outgoing.once("close", () => limit.abort(new Error("the client is gone")));
   let response: HttpResponse;

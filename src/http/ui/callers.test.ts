@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { createManualClock } from "../../lib/clock.ts";
 import type { HttpRequest } from "../message.ts";
-import { createReviewedCallers, type AuthenticatedUser, type Caller, type WantedAccess } from "./callers.ts";
-import { mostUnknownWaiting } from "./tokens.ts";
+import { createReviewedCallers, type Caller, type WantedAccess } from "./callers.ts";
+import { mostUnknownWaiting, type AuthenticatedUser } from "./tokens.ts";
 
 const list: WantedAccess = { verb: "list", resource: "stagesets", namespace: "shop", name: "" };
 const get: WantedAccess = { ...list, verb: "get", name: "web" };

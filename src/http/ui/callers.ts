@@ -4,15 +4,7 @@ import { createExpiringCache } from "../../lib/expiring-cache.ts";
 import { createFairLimiter } from "../../lib/fair-limiter.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { HttpRequest } from "../message.ts";
-import { bearerOf, createTokens } from "./tokens.ts";
-
-/** A user as the API server has authenticated them. */
-export interface AuthenticatedUser {
-  readonly username: string;
-  readonly uid: string;
-  readonly groups: readonly string[];
-  readonly extra: Readonly<Record<string, readonly string[]>>;
-}
+import { bearerOf, createTokens, type AuthenticatedUser } from "./tokens.ts";
 
 /** What somebody wants to read of our group; an empty namespace means all, an empty name any. */
 export interface WantedAccess {

@@ -2,7 +2,14 @@ import { deadline } from "../../lib/abort.ts";
 import { createFairLimiter } from "../../lib/fair-limiter.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { HttpRequest } from "../message.ts";
-import type { AuthenticatedUser } from "./callers.ts";
+
+/** A user as the API server has authenticated them. */
+export interface AuthenticatedUser {
+  readonly username: string;
+  readonly uid: string;
+  readonly groups: readonly string[];
+  readonly extra: Readonly<Record<string, readonly string[]>>;
+}
 
 /** How long the API server's word counts: a token that is taken away ends within a minute, a new one begins after ten seconds. */
 const yesForMs = 60_000;
