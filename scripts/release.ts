@@ -83,6 +83,7 @@ async function packCommandLine(out: string): Promise<void> {
     const folder = join(dir, "stagesetctl");
     await mkdir(join(folder, "bin"), { recursive: true });
     await cp(join(values.dist, "stagesetctl.js"), join(folder, "lib/stagesetctl.js"));
+    await cp(join(values.dist, "web"), join(folder, "lib/web"), { recursive: true });
     await cp(join(values.dist, "stagesetctl.js.LEGAL.txt"), join(folder, "lib/stagesetctl.js.LEGAL.txt"));
     await copyFile(join(root, "LICENSE"), join(folder, "LICENSE"));
     await writeFile(join(folder, "README.md"), commandLineReadme);

@@ -8,10 +8,16 @@ import type { KubeObject } from "../lib/kube-object.ts";
 import type { Logger } from "../lib/telemetry.ts";
 import type { Config } from "./config.ts";
 
-const fleets: ApiResource = { ...stageSetResource, kind: "FleetRollout", plural: "fleetrollouts", namespaced: false };
+/** FleetRollouts, which are of no namespace. */
+export const fleetResource: ApiResource = {
+  ...stageSetResource,
+  kind: "FleetRollout",
+  plural: "fleetrollouts",
+  namespaced: false,
+};
 
 const imagePolicies: ApiResource = {
-  ...fleets,
+  ...fleetResource,
   kind: "ImageVerificationPolicy",
   plural: "imageverificationpolicies",
 };
@@ -55,15 +61,15 @@ export function startOwnCaches(
     ledgers: stack.use(startCache({ ...scoped, resource: stageLedgers, project: withoutManagedFields })),
     fleets: stack.use(
       config.ui === undefined
-        ? startCache<KubeObject | undefined>({ ...base, resource: fleets, project: nothing, metadataOnly: true })
-        : startCache<KubeObject | undefined>({ ...base, resource: fleets, project: withoutManagedFields }),
+        ? startCache<KubeObject | undefined>({ ...base, resource: fleetResource, project: nothing, metadataOnly: true })
+        : startCache<KubeObject | undefined>({ ...base, resource: fleetResource, project: withoutManagedFields }),
     ),
     policies,
     policiesSettled: settled.promise,
   };
 }
 
-function withoutManagedFields(object: KubeObject): KubeObject {
+export function withoutManagedFields(object: KubeObject): KubeObject {
   const { managedFields: _managedFields, ...metadata } = object.metadata;
   return { ...object, metadata };
 }

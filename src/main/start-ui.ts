@@ -75,14 +75,15 @@ export async function readUiAssets(): Promise<Assets> {
 }
 
 /** What the caches hold, and since when specs wait to be looked at. */
-function createUiView({
+export function createUiView({
   caches: { stageSets, fleets },
   sources,
   leaseRenewedAt,
   clock,
 }: {
   readonly caches: Pick<OwnCaches, "stageSets" | "fleets">;
-  readonly sources: SourceCaches;
+  /** Undefined: nothing is known of them. */
+  readonly sources: SourceCaches | undefined;
   readonly leaseRenewedAt: () => number | undefined;
   readonly clock: Clock;
 }): UiView & Disposable {
@@ -110,7 +111,7 @@ function createUiView({
   for (const stageSet of stageSets.list()) note(stageSet);
   const sourceOf = (target: SourceTarget, own: string): Lookup => {
     // Of other namespaces nothing is told but what the status says (spec 50 §1.4).
-    if (target.namespace !== own) return "unknown";
+    if (sources === undefined || target.namespace !== own) return "unknown";
     const kind = target.mode === "direct" ? target.kind : "ExternalArtifact";
     if (sources.health(kind) !== "fresh") return "unknown";
     if (target.mode === "direct") return sources.get(kind, target.namespace, target.name) ?? "absent";

@@ -3,6 +3,7 @@ import { UsageError, type CommandIo } from "../cli/command-io.ts";
 import { runFollow } from "../cli/follow.ts";
 import { runGet, type GetFlags } from "../cli/get.ts";
 import { runWhy, type WhyFlags } from "../cli/why.ts";
+import type { UiFlags } from "./ui-command.ts";
 import { outputOption, readName, readWord, timeoutOption, withHubFlags } from "./command-line.ts";
 
 interface WatchFlags {
@@ -66,6 +67,22 @@ export function addStatusCommands(
   ).action(async (name: string, options: WhyFlags) => {
     done(await runWhy(name, options, io));
   });
+  withHubFlags(
+    program
+      .command("ui")
+      .description("Serve the web UI on loopback, with what you may read: all namespaces, or that of --namespace")
+      .option("--port <port>", "port; default any that is free", readPort, 0),
+  ).action(async (options: UiFlags) => {
+    // Loaded for this command alone: the others start sooner without a server.
+    const { runUi } = await import("./ui-command.ts");
+    done(await runUi(options, io));
+  });
+}
+
+function readPort(text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
+  if (!(port >= 0 && port <= 65_535)) throw new InvalidArgumentError("want a port from 1 to 65535");
+  return port;
 }
 
 const key = "(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?";
