@@ -41,7 +41,9 @@ export async function readFact(engine: Engine, pass: Pass, key: FactKey, signal:
     case "render":
       return readRender(engine, pass, key, signal);
     case "ladder":
-      return readLadder(engine, pass, signal);
+      return inPhase(engine, pass, { span: "stageset.planMigrations", attributes: {} }, () =>
+        readLadder(engine, pass, signal),
+      );
     case "versionFile":
       return readVersionFile(engine, pass, key, signal);
     case "preflight":
