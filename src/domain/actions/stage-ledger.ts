@@ -79,7 +79,8 @@ export function promoteBaseline(
     next = withLedgerCompletion(next, { stage, action, origin: "Baselined", completedAt: timestamp(now) });
   }
   const count = next.completedActions?.length ?? 0;
-  if ((next.completedCount ?? 0) !== count) next = { ...next, completedCount: count };
+  // A ledger as another controller left it is not written for its count alone.
+  if (next !== status && next.completedCount !== count) next = { ...next, completedCount: count };
   return withCondition(next, { unresolved, isAsked: baseline.length > 0, now });
 }
 
