@@ -7,7 +7,7 @@
 import { sleep, systemClock } from "../src/lib/clock.ts";
 import type { KubeObject } from "../src/lib/kube-object.ts";
 import { mergePatchRequest } from "../src/kube/request.ts";
-import { burstRow, manyObjectsRow, nearLimitRow, steadyRows, stuckRow } from "./bench/capacity-rows.ts";
+import { burstRow, manyObjectsRow, nearLimitRow, restartRows, steadyRows, stuckRow } from "./bench/capacity-rows.ts";
 import { deployments, progress, stageSets, startBenchCluster, startProgram } from "./bench/cluster.ts";
 import { driftRow } from "./bench/drift-row.ts";
 import { gateRows } from "./bench/gate-rows.ts";
@@ -58,6 +58,7 @@ const rows: Readonly<Record<string, () => Promise<void>>> = {
   "scale-artifact": () => bigArtifactRow(60),
   "pod-burst": () => burstRow(50),
   "pod-steady": () => steadyRows({ stageSets: 500, stages: 3, objects: 20 }),
+  "pod-restart": () => restartRows({ stageSets: 500, stages: 3, objects: 20 }),
   "pod-stuck": () => stuckRow(20),
   "pod-objects": () => manyObjectsRow(10_000),
   "pod-memory": () => nearLimitRow(8),
