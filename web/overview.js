@@ -207,7 +207,11 @@ function lineOf(row) {
       element("span", { class: "namespace" }, row.namespace),
     ),
     element("td", { class: "stages" }, bar(row)),
-    element("td", { class: "version" }, element("span", { class: "message" }, versionText(row))),
+    element(
+      "td",
+      { class: "version" },
+      element("span", { class: "message", title: versionText(row) }, versionText(row)),
+    ),
     element("td", { class: "cause" }, ...causeCell(row)),
   );
 }

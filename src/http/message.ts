@@ -28,7 +28,10 @@ export interface StreamSink {
   readonly signal: AbortSignal;
 }
 
-/** Answers a request; a rejection becomes 500 without detail. `signal` aborts when the client is gone or time is up. */
+/**
+ * Answers a request; a rejection becomes 500 without detail. `signal` aborts when the client is gone, when time is up, and
+ * once the answer is sent.
+ */
 export type HttpHandler = (
   request: HttpRequest,
   o: { readonly signal: AbortSignal },

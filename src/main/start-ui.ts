@@ -6,6 +6,7 @@ import { artifactsOf, type SourceTarget } from "../domain/pins.ts";
 import type { Lookup } from "../domain/why/why.ts";
 import { createAssets, type Assets } from "../http/ui/assets.ts";
 import { createOpenCallers, createReviewedCallers, type Callers } from "../http/ui/callers.ts";
+import { isLocalHost } from "../http/ui/hosts.ts";
 import { createUi, uiBounds, uiHeaders } from "../http/ui/ui.ts";
 import type { UiView } from "../http/ui/ui-view.ts";
 import { isAllowed } from "../kube/access-review.ts";
@@ -38,7 +39,8 @@ export async function startUi(options: {
   if (config.auth === "none") logger.warn("--ui-auth=none: whoever reaches the web UI reads all it shows");
   const view = stack.use(createUiView(options));
   const callers = config.auth === "none" ? createOpenCallers() : reviewedCallers(options);
-  const ui = stack.use(createUi({ view, callers, assets: await readUiAssets(), clock, logger }));
+  const hosts = config.auth === "none" ? isLocalHost : undefined;
+  const ui = stack.use(createUi({ view, callers, hosts, assets: await readUiAssets(), clock, logger }));
   const listener = stack.use(
     bindPatiently({ address: config, handler: ui.handler, headers: uiHeaders, bounds: uiBounds, when, clock, logger }),
   );

@@ -19,6 +19,8 @@ let namespace = "";
 let token = "";
 let replica: UiReplica;
 let browser: Browser;
+/** What has started by the end, however far that came. */
+const running = new AsyncDisposableStack();
 const instant = (fromNowMs: number): string => `${new Date(Date.now() + fromNowMs).toISOString().slice(0, 19)}Z`;
 const minute = 60_000;
 
@@ -158,13 +160,10 @@ beforeAll(async () => {
     ],
     snapshotHistory: [{ version: hostile, appliedAt: instant(-minute) }],
   });
-  replica = await startUiReplica(cluster, { namespaces: [namespace] });
-  browser = await startBrowser();
+  replica = running.use(await startUiReplica(cluster, { namespaces: [namespace] }));
+  browser = running.adopt(await startBrowser(), (started) => started.close());
 });
-afterAll(async () => {
-  await browser.close();
-  await replica[Symbol.asyncDispose]();
-});
+afterAll(() => running.disposeAsync());
 
 /** A page of a browser of its own, signed in unless told otherwise; its errors and what it was forbidden are kept. */
 async function open(

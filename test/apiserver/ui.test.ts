@@ -1,5 +1,4 @@
 import { request } from "node:http";
-import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { asArray, asText, at } from "../../src/lib/json.ts";
 import { auditEvents, auditMark, eventually, testCluster, uniqueNamespace } from "../support/cluster.ts";
@@ -182,10 +181,14 @@ describe("callers within their rights", () => {
   test("a view reads nothing of the API server but reviews, and those once", async () => {
     const reader = await readerToken(cluster, { namespace: mine, name: "counted" });
     const since = await auditMark(cluster);
+    const began = performance.now();
     for (let round = 0; round < 5; round++) {
       await get("/api/v1/stagesets", reader);
       await get(`/api/v1/stagesets/${mine}/web`, reader);
     }
+    // The review of another token, after all of those.
+    await get("/api/v1/nothing", await readerToken(cluster, { namespace: mine, name: "after" }));
+    const minutes = Math.ceil((performance.now() - began) / 60_000);
     const reviews = await eventually(async () => {
       const events = await auditEvents(cluster, {
         since,
@@ -194,12 +197,13 @@ describe("callers within their rights", () => {
           event.group !== "coordination.k8s.io" &&
           event.stage === "ResponseComplete",
       });
-      return events.length > 0 ? events : undefined;
+      return events.filter(({ resource }) => resource === "tokenreviews").length >= 2 ? events : undefined;
     });
-    expect(reviews.filter(({ resource }) => resource === "tokenreviews")).toHaveLength(1);
     expect(reviews.every(({ resource }) => /reviews$/.test(resource))).toBe(true);
-    // Everywhere, in each of two namespaces, and the one object.
-    expect(reviews.length).toBeLessThanOrEqual(5);
+    // Whose token it is; to list everywhere, to list in each of two namespaces, and to get the one object.
+    const once = 1 + 4;
+    expect(reviews.length - 1).toBeGreaterThanOrEqual(once);
+    expect(reviews.length - 1).toBeLessThanOrEqual(once * minutes);
   });
 });
 
@@ -267,46 +271,39 @@ describe("the stream", () => {
 
   test("one caller gets so many streams and is told to come again for more, others still get theirs", async () => {
     using stack = new DisposableStack();
-    const statuses: number[] = [];
-    for (let count = 0; count < 20; count++)
-      statuses.push(stack.use(await follow("/api/v1/watch", tokens.mine)).status);
-    expect(statuses.filter((status) => status === 200).length).toBeLessThanOrEqual(16);
-    expect(statuses).toContain(503);
+    const opened = await Promise.all(Array.from({ length: 60 }, () => follow("/api/v1/watch", tokens.mine)));
+    for (const stream of opened) stack.use(stream);
+    const given = opened.filter(({ status }) => status === 200);
+    expect(given.length).toBeGreaterThan(0);
+    expect(given.length).toBeLessThanOrEqual(16);
+    expect(new Set(opened.map(({ status }) => status))).toEqual(new Set([200, 503]));
     using other = await follow("/api/v1/watch", tokens.getOnly);
     expect(other.status).toBe(200);
   });
-
-  test("a client that reads nothing holds up neither others nor the end", async () => {
-    const { port, hostname } = new URL(replica.url);
-    const socket = connect({ port: Number(port), host: hostname });
-    socket.on("error", () => undefined).pause();
-    socket.write(`GET /api/v1/watch HTTP/1.1\r\nHost: ui\r\nAuthorization: Bearer ${cluster.adminToken}\r\n\r\n`);
-    using other = await follow("/api/v1/watch", tokens.getOnly);
-    await eventually(() => other.events.some(({ event }) => event === "synced"));
-    socket.destroy();
-  });
-
-  test("closing the listener ends streams at once", async () => {
-    const more = await startUiReplica(cluster, { namespaces: [mine], auth: "none" });
-    const answer = await fetch(`${more.url}/api/v1/watch`);
-    const began = performance.now();
-    const ended = answer.text().then(
-      () => "ended",
-      () => "ended",
-    );
-    await more[Symbol.asyncDispose]();
-    expect(await ended).toBe("ended");
-    // The listener's own bound for answers in flight is 3.5 s.
-    expect(performance.now() - began).toBeLessThan(30_000);
-  });
 });
 
+/** What a browser gets that was led here by a name. */
+function statusFor(host: string, { url }: UiReplica): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    const sent = request(`${url}/api/v1/stagesets`, { headers: { host } }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    });
+    sent.on("error", reject);
+    sent.end();
+  });
+}
+
 describe("without authentication", () => {
-  test("whoever reaches it reads all, and the log says so", async () => {
+  test("whoever reaches it by a name that is its own reads all, and the log says so", async () => {
     await using open = await startUiReplica(cluster, { namespaces: [mine, theirs], auth: "none" });
     const answer = await fetch(`${open.url}/api/v1/stagesets`);
     expect(namesOf(await answer.json())).toEqual([`${mine}/web`, `${theirs}/hidden`].toSorted());
     expect(open.controller.logs.join("\n")).toContain("--ui-auth=none");
+    expect(await statusFor("rebound.example.com", open)).toBe(421);
+    expect(await statusFor("localhost:8085", open)).toBe(200);
+    // With tokens any name will do: no browser sends one along by itself.
+    expect(await statusFor("ui.example.com", replica)).toBe(401);
   });
 });
 

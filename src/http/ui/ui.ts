@@ -1,13 +1,17 @@
-import { fleetPage, stageSetPage, stageSetRow } from "../../domain/why/view.ts";
+import { deadline } from "../../lib/abort.ts";
+import { abortable } from "../../lib/abortable.ts";
+import { fleetPage, stageSetPage } from "../../domain/why/view.ts";
 import { explainWhy } from "../../domain/why/why.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Logger } from "../../lib/telemetry.ts";
-import type { KubeObject } from "../../lib/kube-object.ts";
 import { pathOf, type HttpHandler, type HttpRequest, type HttpResponse } from "../message.ts";
 import type { Assets } from "./assets.ts";
 import type { Caller, Callers } from "./callers.ts";
+import { createLists, type Lists } from "./list.ts";
+import { createRows } from "./rows.ts";
 import type { UiView } from "./ui-view.ts";
-import { createWatchHub, mayList, type WatchScope } from "./watch-hub.ts";
+import { createWatchHub, type WatchHub } from "./watch-hub.ts";
+import type { WatchScope } from "./watch-stream.ts";
 
 /** On every answer of the UI's listener: nothing but its own files runs, and nobody frames it (spec 70 §9.9). */
 export const uiHeaders = {
@@ -28,6 +32,9 @@ export const uiBounds = {
   slowReaders: { takenWithinMs: 30_000, unsentBytes: 32 * 1024 * 1024 },
 } as const;
 
+/** How long an answer about one object waits for reviews. */
+const reviewsMs = 4_000;
+
 export interface UiOptions {
   readonly view: UiView;
   readonly callers: Callers;
@@ -45,12 +52,17 @@ export interface Ui extends Disposable {
 
 /** The read-only web UI. Its files are for everybody; what is under `/api/` is for callers, each within their rights. */
 export function createUi(options: UiOptions): Ui {
-  const hub = createWatchHub(options);
-  const handler: HttpHandler = async (request) => {
+  const rows = createRows(options.view);
+  const hub = createWatchHub({ ...options, rows });
+  const lists = createLists({ ...options, rows });
+  const handler: HttpHandler = async (request, { signal }) => {
     if (request.method !== "GET" && request.method !== "HEAD")
       return json(405, { error: "only GET and HEAD are answered" }, { allow: "GET, HEAD" });
     if (options.hosts?.(request.header("host") ?? "") === false)
-      return json(403, { error: "this host is not served here" });
+      return json(421, {
+        error:
+          "this host is not served without authentication: use an IP address, localhost, or the Service's name that ends in .svc, or ask for tokens with --ui-auth=kubernetes",
+      });
     const path = pathOf(request);
     if (!path.startsWith("/api/")) return options.assets.answer(request, path);
     const route = routeOf(path, request);
@@ -60,7 +72,18 @@ export function createUi(options: UiOptions): Ui {
     if (identified.kind === "unknown" || !options.view.isSynced())
       return json(503, { error: "cannot be told now; try again" }, { "retry-after": "1" });
     if (route === undefined) return json(404, { error: "no such path" });
-    return answer(options, { route, caller: identified.caller, hub });
+    if (route.kind === "watch" && request.method === "HEAD")
+      return json(405, { error: "a stream is read with GET" }, { allow: "GET" });
+    using limit = deadline(options.clock, { timeoutMs: reviewsMs, what: "reviewing a caller", parent: signal });
+    const { caller } = identified;
+    return await answer(options, {
+      route,
+      caller,
+      may: (access) => abortable(caller.may(access), limit.signal),
+      hub,
+      lists,
+      signal,
+    });
   };
   return { handler, [Symbol.dispose]: () => hub[Symbol.dispose]() };
 }
@@ -99,41 +122,46 @@ function scopeOf(request: HttpRequest, path: string): WatchScope | undefined {
   return isName(namespace) && isName(name) ? { kind: "stageset", namespace, name } : undefined;
 }
 
-async function answer(
-  { view, logger }: UiOptions,
-  {
-    route,
-    caller,
-    hub,
-  }: { readonly route: Route; readonly caller: Caller; readonly hub: ReturnType<typeof createWatchHub> },
-): Promise<HttpResponse> {
+interface Asked {
+  readonly route: Route;
+  readonly caller: Caller;
+  /** Rejects when it cannot be told in time. */
+  readonly may: Caller["may"];
+  readonly hub: WatchHub;
+  readonly lists: Lists;
+  readonly signal: AbortSignal;
+}
+
+async function answer({ view, logger }: UiOptions, asked: Asked): Promise<HttpResponse> {
+  const { route, caller, may, hub, lists, signal } = asked;
   try {
     switch (route.kind) {
       case "stagesets": {
-        const visible = await visibleStageSets(view, caller);
-        return json(200, { items: visible.map((each) => stageSetRow(view.input(each))) });
+        const list = lists.ofCaller(caller, signal);
+        if (list === undefined) return json(429, { error: "you have a list under way" }, { "retry-after": "1" });
+        return { status: 200, headers: { "content-type": jsonType }, body: await list };
       }
       case "fleetrollouts": {
-        const isSeen = await caller.may({ verb: "list", resource: "fleetrollouts", namespace: "", name: "" });
+        const isSeen = await may({ verb: "list", resource: "fleetrollouts", namespace: "", name: "" });
         return json(200, { items: isSeen ? view.fleets().map(fleetPage) : [] });
       }
       case "fleetrollout": {
         const { name } = route;
-        const isSeen = await caller.may({ verb: "get", resource: "fleetrollouts", namespace: "", name });
+        const isSeen = await may({ verb: "get", resource: "fleetrollouts", namespace: "", name });
         const fleet = isSeen ? view.fleet(name) : undefined;
         return fleet === undefined ? hidden(isSeen) : json(200, fleetPage(fleet));
       }
       case "stageset":
       case "why": {
         const { namespace, name } = route;
-        const isSeen = await caller.may({ verb: "get", resource: "stagesets", namespace, name });
+        const isSeen = await may({ verb: "get", resource: "stagesets", namespace, name });
         const stageSet = isSeen ? view.stageSet(namespace, name) : undefined;
         if (stageSet === undefined) return hidden(isSeen);
         const input = view.input(stageSet);
         return json(200, route.kind === "why" ? explainWhy(input) : stageSetPage(input));
       }
       case "watch": {
-        const open = hub.reserve(caller);
+        const open = hub.reserve(caller, signal);
         if (open === undefined) return json(503, { error: "too many streams are open" }, { "retry-after": "5" });
         return {
           status: 200,
@@ -154,26 +182,6 @@ function hidden(isSeen: boolean): HttpResponse {
   return isSeen ? json(404, { error: "no such object" }) : json(403, { error: "you may not read this object" });
 }
 
-async function visibleStageSets(view: UiView, caller: Caller): Promise<readonly KubeObject[]> {
-  const all = view.stageSets();
-  const namespaces = [...new Set(all.map(({ metadata }) => metadata.namespace ?? ""))];
-  const seen = new Set<string>();
-  await Promise.all(
-    namespaces.map(async (namespace) => {
-      if (await mayList(caller, namespace)) seen.add(namespace);
-    }),
-  );
-  return all
-    .filter(({ metadata }) => seen.has(metadata.namespace ?? ""))
-    .toSorted(
-      (a, b) => compare(a.metadata.namespace, b.metadata.namespace) || compare(a.metadata.name, b.metadata.name),
-    );
-}
-
-function compare(a = "", b = ""): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
-
 function decoded(segment: string): string {
   try {
     return decodeURIComponent(segment);
@@ -187,10 +195,12 @@ function isName(text: string | null | undefined): text is string {
   return typeof text === "string" && text.length <= 253 && /^[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?$/.test(text);
 }
 
+const jsonType = "application/json; charset=utf-8";
+
 function json(status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): HttpResponse {
   return {
     status,
-    headers: { ...headers, "content-type": "application/json; charset=utf-8" },
+    headers: { ...headers, "content-type": jsonType },
     body: `${JSON.stringify(body)}\n`,
   };
 }
