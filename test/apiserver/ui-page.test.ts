@@ -216,6 +216,11 @@ describe("the page in a browser", () => {
     expect(names).toHaveLength(9);
     expect(names.slice(0, 2).toSorted()).toEqual(["evil", "search"]);
     expect(names.slice(-3)).toEqual(["database", "identity", "mail"]);
+    // A version of any length has two lines, and is whole in its title.
+    const long = tab.getByRole("row", { name: /evil/ }).locator(".version span");
+    expect(await long.getAttribute("title")).toBe(`${hostile} → ${hostile}`);
+    const [most, usual] = [await long.boundingBox(), await tab.getByRole("row", { name: /mail/ }).boundingBox()];
+    expect(most?.height).toBeLessThanOrEqual(usual?.height ?? 0);
     await picture(tab, "overview");
     await tab.getByRole("button", { name: /^Failing/ }).click();
     await expect.poll(() => tab.locator("tbody tr").count(), { timeout: 20_000 }).toBe(2);

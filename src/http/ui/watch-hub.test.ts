@@ -208,7 +208,7 @@ describe("places", () => {
     expect(hub.taken).toBe(0);
   });
 
-  test("count from when they are given: of 200 at once one caller gets so many, and all together", async () => {
+  test("count from when they are given: of 200 at once one caller gets so many, and all together", () => {
     const { hub } = scene([]);
     const requests = Array.from({ length: 200 }, () => new AbortController());
     const own = requests.map(({ signal }) => hub.reserve(callerNamed("ann"), signal));
