@@ -40,7 +40,9 @@ function gateOver(
   });
 }
 
-const failing = (reason: "NotFound" | "Forbidden" | "Unreachable"): Partial<ResourceCache<JudgingPolicy>> => {
+const failing = (
+  reason: "NotFound" | "NotServed" | "Forbidden" | "Unreachable",
+): Partial<ResourceCache<JudgingPolicy>> => {
   const message = 'imageverificationpolicies is forbidden: User "c" cannot list resource "imageverificationpolicies"';
   const status = { kind: "Status", message, reason };
   const error = new KubeError({ reason, message, ...(reason === "Forbidden" ? { status } : {}) });
@@ -53,20 +55,27 @@ test("policies as they were listed", () => {
   expect([isGateActive(gate), mayAskRegistry(gate)]).toEqual([true, true]);
 });
 
-test("without the kind there are none, which is said once; a list that was seen before does not count", () => {
+test("without the kind, and with none seen before, there are none, which is said once", () => {
   const said: string[] = [];
+  const missing = { ...failing("NotFound"), list: () => [] };
   const logger: Logger = { ...silentLogger, warn: (line) => void said.push(line), with: () => logger };
-  const gate = gateOver(failing("NotFound"), [], logger);
+  const gate = gateOver(missing, [], logger);
   expect([gate.policies(), gate.policies()]).toEqual(Array(2).fill({ kind: "known", policies: [] }));
   expect(said).toEqual([expect.stringContaining("is not installed")]);
   expect(isGateActive(gate)).toBe(false);
   // What nothing matches is held then, too.
-  expect(isGateActive(gateOver(failing("NotFound"), ["--require-image-verification"]))).toBe(true);
+  expect(isGateActive(gateOver(missing, ["--require-image-verification"]))).toBe(true);
 });
 
 test.each([
   ["denied", failing("Forbidden"), "denied"],
   ["not listed yet", { synced: false }, "unknown"],
+  ["listed before, and not found any more", failing("NotFound"), "unknown"],
+  [
+    "listed before, and not served any more, the moment it is told",
+    { ...failing("NotServed"), health: (): "fresh" => "fresh" },
+    "unknown",
+  ],
   ["listed before, and the watch is down", failing("Unreachable"), "unknown"],
 ] as const)("policies that cannot be known hold every image: %s", (_what, cache, kind) => {
   const gate = gateOver(cache);

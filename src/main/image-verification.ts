@@ -67,10 +67,12 @@ function viewOf({
 }: Pick<OwnCaches["policies"], "synced" | "problem" | "health" | "list">): PolicyView | "absent" {
   const failed = problem();
   if (failed !== undefined) {
-    if (failed.reason === "NotFound" || failed.reason === "NotServed") return "absent";
+    // A proxy, or a kind that is being established again, answers 404 as well: what was listed does not count for nothing then.
+    const isNotFound = failed.reason === "NotFound" || failed.reason === "NotServed";
+    if (isNotFound && list().length === 0) return "absent";
     const why = `ImageVerificationPolicies cannot be listed: ${failed.message}`;
     if (isAuthorizationRefusal(failed)) return { kind: "denied", why };
-    if (!synced || health() === "stale") return { kind: "unknown", why: `cannot verify images: ${why}` };
+    if (isNotFound || !synced || health() === "stale") return { kind: "unknown", why: `cannot verify images: ${why}` };
   }
   if (!synced) return { kind: "unknown", why: "cannot verify images: ImageVerificationPolicies are not listed yet" };
   return { kind: "known", policies: list() };

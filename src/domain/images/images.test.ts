@@ -32,6 +32,9 @@ describe("references", () => {
     ["registry.test:5000/a/b:1", "registry.test:5000", "a/b", "1", undefined],
     ["[::1]:5000/a", "[::1]:5000", "a", "latest", undefined],
     ["HOST/app", "host", "app", "latest", undefined],
+    ["registry.test:05000/a", "registry.test:5000", "a", "latest", undefined],
+    ["index.docker.io:443/nginx", "index.docker.io", "library/nginx", "latest", undefined],
+    ["docker.io:00443/team/app", "index.docker.io", "team/app", "latest", undefined],
   ])("%s", (text, registry, repository, tag, digest) => {
     expect(parseImageReference(text)).toMatchObject({ registry, repository, tag, digest });
   });
@@ -46,6 +49,8 @@ describe("references", () => {
     ["ghcr.io./team/app"],
     ["ghcr.io//app"],
     ["user@host/app"],
+    ["ghcr.io:000443/app"],
+    ["ghcr.io:65536/app"],
     ["a".repeat(600)],
     ["nginx\n"],
   ])("%j is none", (text) => {
@@ -78,6 +83,15 @@ describe("which policies govern", () => {
     ["registry.test/a", "registry.test:443/a", true],
     ["registry.test:443/a", "registry.test:443/a", true],
     ["registry.test/a", "registry.test:5000/a", false],
+    ["registry.test:443/a", "registry.test/a", true],
+    ["docker.io/library/**", "index.docker.io:443/library/nginx", true],
+    ["nginx", "index.docker.io:443/library/nginx", true],
+    ["team/app", "index.docker.io:443/team/app", true],
+    ["index.docker.io:443/**", "nginx", true],
+    ["ghcr.io/**", "ghcr.io:0443/org/app", true],
+    ["registry.corp:5000/**", "registry.corp:05000/x", true],
+    ["registry.corp:05000/**", "registry.corp:05000/x", true],
+    ["docker.io/**", "registry-1.docker.io/library/nginx", true],
     ["**", "anything.example/at/all:1", true],
   ])("glob %s, image %s: %j", (glob, image, expected) => {
     expect(governs(glob, image)).toBe(expected);

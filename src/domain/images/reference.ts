@@ -1,6 +1,6 @@
 /** An image as a container runtime reads it: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`. */
 export interface ImageReference {
-  /** Where the registry is asked for: Docker Hub's is `index.docker.io`. Lower case, with its port. */
+  /** Where the registry is asked for: Docker Hub's is `index.docker.io`. Lower case, with its port as it is dialled. */
   readonly registry: string;
   /** Path within the registry: `library/nginx`. */
   readonly repository: string;
@@ -14,7 +14,8 @@ export interface ImageReference {
 
 const longest = 512;
 const dockerHub = "index.docker.io";
-const hubNames = ["docker.io", dockerHub];
+const hubNames = ["docker.io", dockerHub, "registry-1.docker.io"];
+const largestPort = 65_535;
 
 // The grammar of github.com/distribution/reference, which container runtimes use.
 const label = "(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])";
@@ -36,15 +37,19 @@ export function parseImageReference(text: string): ImageReference | undefined {
   const tagged = colon < 0 ? undefined : named.slice(colon + 1);
   if (tagged !== undefined && !tag.test(tagged)) return undefined;
   const { domain, rest } = splitDomain(name);
-  const registry = domain === undefined || hubNames.includes(domain.toLowerCase()) ? dockerHub : domain.toLowerCase();
+  const written = (domain ?? dockerHub).toLowerCase();
+  // A port of zeros and digits is dialled like the digits alone.
+  const dialled = written.replace(/:0+(?=[0-9])/, ":");
+  if (Number(/:([0-9]+)$/.exec(dialled)?.[1] ?? 0) > largestPort) return undefined;
+  const registry = hubNames.includes(withoutPort(dialled)) ? dockerHub : dialled;
   const repository = registry === dockerHub && !rest.includes("/") ? `library/${rest}` : rest;
-  if (!host.test(registry) || !path.test(repository)) return undefined;
+  if (!host.test(written) || !path.test(repository)) return undefined;
   return {
     registry,
     repository,
     tag: tagged ?? (digested === undefined ? "latest" : undefined),
     digest: digested,
-    spellings: spellingsOf({ registry, repository, asWritten: domain === undefined ? rest : `${registry}/${rest}` }),
+    spellings: spellingsOf({ registry, repository, asWritten: domain === undefined ? rest : `${written}/${rest}` }),
   };
 }
 
@@ -70,11 +75,20 @@ function spellingsOf({
     const short = repository.startsWith("library/") ? repository.slice("library/".length) : undefined;
     // A path of several parts below library/ has no short form.
     const paths = short === undefined || short.includes("/") ? [repository] : [repository, short];
-    for (const each of paths) spellings.push(each, ...hubNames.map((name) => `${name}/${each}`));
+    for (const each of paths)
+      spellings.push(each, ...hubNames.flatMap((name) => [`${name}/${each}`, `${name}:443/${each}`]));
   } else {
-    spellings.push(`${registry}/${repository}`, `${registry.replace(/:(?:443|80)$/, "")}/${repository}`);
+    const bare = withoutPort(registry).replace(/:80$/, "");
+    spellings.push(`${registry}/${repository}`, `${bare}/${repository}`);
+    // The port that is dialled where none is written.
+    if (bare === registry) spellings.push(`${registry}:443/${repository}`);
   }
   return [...new Set(spellings)];
+}
+
+/** Without the port of HTTPS, which is dialled anyway. */
+function withoutPort(registry: string): string {
+  return registry.replace(/:443$/, "");
 }
 
 /** `repository@sha256:…` in the form other clients of registries use, so that none of them restarts pods (spec 50 §4.3). */
