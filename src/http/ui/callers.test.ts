@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { createManualClock } from "../../lib/clock.ts";
 import type { HttpRequest } from "../message.ts";
-import { createReviewedCallers, type Caller, type WantedAccess } from "./callers.ts";
+import { createReviewedCallers, mostWaitingPerToken, type Caller, type WantedAccess } from "./callers.ts";
 import { mostUnknownWaiting, type AuthenticatedUser } from "./tokens.ts";
 
 const list: WantedAccess = { verb: "list", resource: "stagesets", namespace: "shop", name: "" };
@@ -204,5 +204,22 @@ describe("a right", () => {
     await pass(4_000, 4);
     await Promise.allSettled(others);
     expect(await last).toBe(true);
+  });
+
+  test("is asked for so many times at once, beyond which it cannot be told, and others' rights can", async () => {
+    const { rights, caller, hold, release, pass } = scene();
+    rights.add("bob get shop");
+    const [ann, bob] = [await caller("good-ann"), await caller("good-bob")];
+    hold();
+    const asked = Array.from({ length: mostWaitingPerToken }, (_, index) => ann.may({ ...get, name: `n-${index}` }));
+    const settled = Promise.allSettled(asked);
+    await expect(ann.may({ ...get, name: "one-more" })).rejects.toThrow("too many");
+    const others = bob.may(get);
+    release();
+    await pass(0);
+    expect(await others).toBe(true);
+    await pass(60_000, 60);
+    expect((await settled).filter(({ status }) => status === "fulfilled")).toHaveLength(mostWaitingPerToken);
+    expect(await ann.may({ ...get, name: "one-more" })).toBe(false);
   });
 });
