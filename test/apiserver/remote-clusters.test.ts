@@ -69,6 +69,47 @@ describe("a StageSet with the kubeconfig of another cluster", () => {
     expect(new Set(reads.map(({ username }) => username))).toEqual(new Set([deployer]));
   });
 
+  test("[30.23] artifacts of job and apply actions are those of here, their objects are there, and the StageLedger is here", async () => {
+    const name = "acting-away";
+    const jobs = { apiVersion: "batch/v1", kind: "Job" } as const;
+    const template = { spec: { restartPolicy: "Never", containers: [{ name: "work", image: "work" }] } };
+    await scene.publish(`${name}-more`, { "a.yaml": configMap(`${name}-more`) });
+    const work = { ...jobs, metadata: { name: `${name}-work` }, spec: { template } };
+    await scene.publish(`${name}-jobs`, { "a.json": JSON.stringify(work) });
+    await scene.publish(name, { "a.yaml": configMap(name) });
+    const completionAnchor = { ...configMapKind, name: `${name}-more` };
+    const pre = [
+      { name: "more", apply: { sourceRef: { name: `${name}-more` } }, scope: "Lifetime", completionAnchor },
+      { name: "work", job: { sourceRef: { name: `${name}-jobs` } } },
+    ];
+    await scene.release(name, [{ name: "only", sourceRef: { name }, actions: { pre } }], { kubeConfig });
+    const running = async () =>
+      (await remote.cluster.admin.list({ ...jobs, namespace: scene.namespace })).find((job) =>
+        job.metadata.name.startsWith(`${name}-work-`),
+      );
+    await eventually(async () => (await running()) !== undefined);
+    const more = await there(`${name}-more`);
+    expect(more).toBeDefined();
+    expect(await scene.object(`${name}-more`)).toBeUndefined();
+    const job = await running();
+    // Owners are of one cluster.
+    expect(job?.metadata.ownerReferences).toBeUndefined();
+    expect(await admin.list({ ...jobs, namespace: scene.namespace })).toEqual([]);
+    // Nobody runs Jobs there.
+    const now = new Date().toISOString();
+    const done = ["SuccessCriteriaMet", "Complete"].map((type) => ({ type, status: "True", lastTransitionTime: now }));
+    await remote.cluster.admin.patchStatus(
+      { ...jobs, metadata: nameIn(job?.metadata.name ?? "") },
+      { conditions: done, startTime: now, completionTime: now, succeeded: 1, uncountedTerminatedPods: {} },
+    );
+    await untilReady(cluster, nameIn(name));
+    await eventually(async () => (await running()) === undefined);
+    const ledger = await admin.get({ ...stageSetRef(scene.namespace, name), kind: "StageLedger" });
+    expect(at(ledger, "status", "completedActions")).toMatchObject([
+      { stage: "only", action: "more", anchor: { ...completionAnchor, uid: more?.metadata.uid } },
+    ]);
+  });
+
   test("drift there is corrected, what is dropped is pruned there, and a teardown deletes there", async () => {
     const name = "kept-in-order";
     await scene.publish(name, { "a.yaml": configMap(name, { k: "1" }), "b.yaml": configMap(`${name}-b`) });
