@@ -44,6 +44,8 @@ export class MigrationWorld {
   /** Undefined: the value of the version is that of the spec. */
   versionFile: ((revision: string) => string) | undefined;
   windowOpen = true;
+  /** The one that `migrationsSourceRef` leads to. */
+  ladder: Extract<Fact, { kind: "ladder" }> = { kind: "ladder", ladder: { rungs: [], origin: "" } };
   /** Of stages with a source of their own. */
   readonly ownRevisions = new Map<string, string>();
   /** Stages whose error budget is used up. */
@@ -191,7 +193,10 @@ export class MigrationWorld {
       case "pins":
         return {
           kind: "pins",
-          pins: this.spec.stages.map(({ name }) => pinOf(this.ownRevisions.get(name) ?? this.revision)),
+          pins: this.spec.stages.map(({ name }) => {
+            const own = this.ownRevisions.get(name);
+            return own === undefined ? pinOf("app", this.revision) : pinOf(name, own);
+          }),
         };
       case "windows":
         return { kind: "windows", state: { open: this.windowOpen, changesAt: "never", validUntil: Infinity } };
@@ -210,7 +215,7 @@ export class MigrationWorld {
         };
       }
       case "ladder":
-        return { kind: "ladder", ladder: { rungs: [], origin: "" } };
+        return this.ladder;
       case "versionFile": {
         const text = this.versionFile?.(key.identity.revision);
         return {
@@ -281,9 +286,9 @@ function noResults(): Results {
   return { stages: new Map(), deletes: new Map(), recordFailure: undefined };
 }
 
-function pinOf(revision: string): Pin {
+function pinOf(name: string, revision: string): Pin {
   return {
-    ...{ namespace: "ns", name: "app", kind: "ExternalArtifact", revision, digest: `sha256:${revision}` },
+    ...{ namespace: "ns", name, kind: "ExternalArtifact", revision, digest: `sha256:${revision}` },
     ...{ url: "http://x", foreign: false, foreignSentence: "" },
   };
 }

@@ -34,6 +34,8 @@ export interface GoalInput {
   readonly budgets: BudgetHolds | undefined;
   /** Why the version of the release is not gone to; undefined: it is, or nobody knows yet (`versionStep`). */
   readonly versionHold: Hold | undefined;
+  /** Another controller's entries cannot be looked at yet: nothing begins, as under a dirty halt (`isUnchecked`). */
+  readonly unchecked?: true;
   /** The version this pass goes to, in its canonical form; undefined: it has none, or nobody knows yet. */
   readonly version: string | undefined;
   /** Epoch ms. */

@@ -59,7 +59,7 @@ function turnOf(entry: Partial<StageStatus>, condition: "True" | "Unknown"): Sta
   const goal = { stage: "only", index: 0, mode: "keep", identity, content: "pin", acts: true, pin } as const;
   const plan = {
     ...{ spec, pins: [pin], revisions: {}, run: undefined, renders: new Map(), version: undefined },
-    goals: { stages: [goal], hold: undefined, gate: undefined, standstill: false, halt: undefined },
+    goals: { stages: [goal], hold: undefined, gate: undefined, standstill: false, halt: undefined, onlyKeeps: false },
   };
   return { state, plan, goal, stage, as: { kind: "serviceAccount", name: "sa" }, identity, entry: stored };
 }

@@ -13,7 +13,7 @@ import { counted, withoutFailureCounts } from "./failure-count.ts";
 import { withForcedToken } from "./force-record.ts";
 import { currentRender, factOf, requestToken, stageIdentity, statusContext, type Plan } from "./plan.ts";
 import { pruneStep } from "./prune.ts";
-import { withVersion } from "./release-version.ts";
+import { isOnTheWay, withVersion } from "./release-version.ts";
 import type { PassState } from "./state.ts";
 import type { Outcome, PassEvent, Step, Wake } from "./step.ts";
 
@@ -274,8 +274,10 @@ function tickMemory(
   return { generation: state.snapshot.generation, pins, fullAt: Math.min(state.elapsed + fullMs, ...looks) };
 }
 
-/** Some stage began something else than what is committed. */
-function isInFlight({ lastAppliedSnapshot }: StageSetStatus, { goals }: Plan): boolean {
+/** Some stage began something else than what is committed, or the way to another version. */
+function isInFlight(status: StageSetStatus, { goals, version, spec }: Plan): boolean {
+  const { lastAppliedSnapshot } = status;
+  if (spec.version !== undefined && isOnTheWay(status, version)) return true;
   return goals.stages.some(({ stage, identity }) => {
     const committed = lastAppliedSnapshot?.find((entry) => entry.stage === stage);
     if (identity === undefined || committed === undefined) return identity !== committed;

@@ -37,6 +37,8 @@ export interface Goals {
   readonly gate: HeldGate | undefined;
   /** No action runs, onFailure actions included. */
   readonly halt: Hold | undefined;
+  /** No stage begins anything; those that are applied are corrected. */
+  readonly onlyKeeps: boolean;
   /** The hold stops every write to the target, also of what runs. */
   readonly standstill: boolean;
 }
@@ -45,7 +47,8 @@ export interface Goals {
 export function planGoals(input: GoalInput): Goals {
   const still = standstill(input);
   const halt = still === undefined ? dirtyHalt(input) : undefined;
-  const halted = halt?.reason === "MigrationDirty" ? ({ halted: true } as const) : {};
+  const onlyKeeps = halt?.reason === "MigrationDirty" || input.unchecked === true;
+  const halted = onlyKeeps ? ({ halted: true } as const) : {};
   let hold = still ?? halt;
   const holds = entryHolds.map((prepare) => prepare(input));
   const stages: StageGoal[] = [];
@@ -67,7 +70,7 @@ export function planGoals(input: GoalInput): Goals {
     if (entering && hold !== undefined) {
       // Corrected at what it entered; a stage that entered without finishing is left alone (spec 40 §1).
       const finished = sameIdentity(entered, applied);
-      const kept = halt?.reason === "MigrationDirty" || verified;
+      const kept = onlyKeeps || verified;
       const mode = !finished ? "untouched" : kept ? "keep" : "continue";
       stages.push({ ...base, mode, identity: entered, content: "cache", acts: false, ...(verified ? {} : halted) });
       continue;
@@ -76,13 +79,13 @@ export function planGoals(input: GoalInput): Goals {
     const { revision } = identity;
     const { version, ledger, versionHold } = input;
     const unfinished = unfinishedActions(stage, entry, { stage: stage.name, revision, version, ledger });
-    const acts = halt === undefined;
+    const acts = halt === undefined && !onlyKeeps;
     if (!entering && !applies && (halt !== undefined || versionHold !== undefined)) {
       // It began what may not go on.
       stages.push({ ...base, mode: "untouched", identity, content: "pin", acts: false });
       continue;
     }
-    if (!entering && halt !== undefined && (halt.reason === "MigrationDirty" || unfinished.length > 0)) {
+    if (!entering && (onlyKeeps || (halt !== undefined && unfinished.length > 0))) {
       stages.push({ ...base, mode: "keep", identity, content: "pin", acts, halted: true });
       continue;
     }
@@ -98,6 +101,7 @@ export function planGoals(input: GoalInput): Goals {
     hold: hold ?? input.versionHold ?? gate?.hold,
     gate,
     halt,
+    onlyKeeps,
     standstill: still !== undefined,
   };
 }

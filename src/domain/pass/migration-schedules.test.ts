@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Migration, StageSetSpec } from "../../api/stage-set.ts";
 import { ladder, step } from "../../../test/support/ladder.ts";
+import { rungsOf } from "../versions/migration-ledger.ts";
 import { MigrationWorld } from "../../../test/support/migration-world.ts";
 
 const sourceRef = { name: "app" };
@@ -206,6 +207,80 @@ describe("a release with migrations (pure)", () => {
   });
 });
 
+describe("a transition that is held half-way (pure)", () => {
+  const updateWindows = [{ schedule: "0 0 1 1 *", duration: "1h", type: "Allow" }] as const;
+  /** Sources of their own; the window closes after the first step of `db`, before `app` enters. */
+  const halfWay = (): MigrationWorld => {
+    const version = { fromArtifact: { stage: "app", path: "VERSION" }, allowDowngrade: true };
+    const world = new MigrationWorld({ ...specAt("1.2.0"), version, updateWindows });
+    world.ownRevisions.set("db", "d1").set("app", "1.2.0");
+    world.versionFile = (revision) => revision;
+    world.pass();
+    world.ownRevisions.set("app", "1.3.0");
+    world.onStep = () => (world.windowOpen = false);
+    world.pass();
+    world.pass("time");
+    world.onStep = () => undefined;
+    expect(migrated(world)).toEqual(["up db idx/a", "up db idx/b"]);
+    return world;
+  };
+
+  test("[30.28] Ready is not True, and the version does not move", () => {
+    const world = halfWay();
+    expect([world.ready, world.status.version]).toEqual(["False UpdateDeferred", "1.2.0"]);
+    world.pass("time");
+    expect([world.ready, world.status.version]).toEqual(["False UpdateDeferred", "1.2.0"]);
+    world.windowOpen = true;
+    world.pass("time");
+    expect([world.ready, world.status.version]).toEqual(["True Succeeded", "1.3.0"]);
+    expect(migrated(world)).toHaveLength(2);
+  });
+
+  test.each(["1.5.0", "1.2.0-rc.1", "broken"])(
+    "what is published meanwhile, %s, runs nothing and turns nothing around",
+    (next) => {
+      const world = halfWay();
+      world.ownRevisions.set("app", next);
+      for (let pass = 0; pass < 3; pass++) {
+        world.pass();
+        expect([world.ready, world.status.version]).toEqual(["False UpdateDeferred", "1.2.0"]);
+      }
+      expect(migrated(world)).toHaveLength(2);
+    },
+  );
+
+  test("a newer version goes on from there once it is let in", () => {
+    const world = halfWay();
+    world.ownRevisions.set("app", "1.5.0");
+    world.pass();
+    world.windowOpen = true;
+    world.pass("time");
+    expect([world.ready, world.status.version]).toEqual(["True Succeeded", "1.5.0"]);
+    expect(migrated(world)).toEqual([
+      ...["up db idx/a", "up db idx/b", "up db drop/a", "up app split/a", "up app split/b"],
+    ]);
+  });
+
+  test("[30.36] baseline-version is asked for until a version is deployed", () => {
+    const world = new MigrationWorld(specAt("1.5.0"));
+    const annotations = { "stages.metio.wtf/baseline-version": "1.2.0" };
+    world.annotations = annotations;
+    world.failing.add("up app split/a");
+    world.pass();
+    expect(world.ready).toBe("False MigrationFailed");
+    world.failing.clear();
+    world.annotations = {};
+    world.pass("annotation");
+    expect([world.ready, world.status.version]).toEqual(["False InvalidVersion", undefined]);
+    expect(world.message).toContain("set the annotation stages.metio.wtf/baseline-version");
+    expect(migrated(world)).toHaveLength(3);
+    world.annotations = annotations;
+    world.pass("annotation");
+    expect([world.ready, world.status.version]).toEqual(["True Succeeded", "1.5.0"]);
+    expect(migrated(world)).toHaveLength(5);
+  });
+});
+
 describe("approval of a version (pure)", () => {
   test("[30.30] holds, names version and migrations, and is not asked for once the transition has begun", () => {
     const world = deployed("1.2.0", { approvalMode: "OnMigrations" });
@@ -363,6 +438,50 @@ describe("a transition another controller left (pure)", () => {
     world.pass();
     expect(migrated(world)).toEqual(["up db idx/a", "up db idx/b"]);
     expect([world.ready, world.status.version]).toEqual(["True Succeeded", "1.3.0"]);
+  });
+
+  const away: typeof MigrationWorld.prototype.ladder = {
+    kind: "ladder",
+    refused: { reason: "SourceNotReady", message: "not ready", next: "retry", terminal: false },
+  };
+  test.each([
+    ["its ladder is away", (world: MigrationWorld) => (world.ladder = away)],
+    ["its version is none", (world: MigrationWorld) => world.edit({ version: { value: "none" } })],
+    ["its actions are halted", (world: MigrationWorld) => (world.status = { ...world.status, actionFailureCount: 5 })],
+  ] as const)("[30.38] nothing begins before the entries were looked at, here while %s", (_why, hinder) => {
+    const world = taken(["idx@0123456789ab/a"]);
+    const { migrations: _migrations, ...plain } = world.spec;
+    world.spec = { ...plain, migrationsSourceRef: { sourceRef: { kind: "ExternalArtifact", name: "ladder" } } };
+    world.ladder = { kind: "ladder", ladder: { rungs: rungsOf(ladder), origin: "" } };
+    const stages = (world.status.stages ?? []).map((entry) => ({ ...entry, phase: "Failed" as const }));
+    world.status = { ...world.status, stages };
+    const { ladder: there } = world;
+    hinder(world);
+    for (const cause of ["start", "time"] as const) {
+      world.pass(cause);
+      expect(world.ready).toMatch(/^False (SourceNotReady|InvalidVersion|ActionDirty)$/);
+      expect([news(world), world.status.stages?.some((entry) => "enteredRevision" in entry)]).toEqual([[], false]);
+    }
+    world.crash();
+    world.ladder = there;
+    world.edit({ version: { value: "1.3.0" } });
+    const { actionFailureCount: _count, ...resumed } = world.status;
+    world.status = resumed;
+    world.pass("source");
+    expect([world.ready, world.status.version]).toEqual(["False MigrationDirty", "1.2.0"]);
+    expect(migrated(world)).toEqual([]);
+  });
+
+  test("[30.30] a version that one of its stages has on record from long ago is approved anew", () => {
+    const world = taken([]);
+    const { executedMigrationActions: _none, ...status } = world.status;
+    const [db, app] = status.stages ?? [];
+    if (db === undefined || app === undefined) throw new Error("there are two stages");
+    world.status = { ...status, stages: [{ ...db, ledgerVersion: "1.3.0", executedVersionActions: ["stop"] }, app] };
+    world.edit({ version: { value: "1.3.0", approvalMode: "Always" } });
+    world.pass("start");
+    expect([world.ready, world.status.version]).toEqual(["False AwaitingApproval", "1.2.0"]);
+    expect(news(world)).toEqual([]);
   });
 
   test("[10.20] entries that match are done", () => {

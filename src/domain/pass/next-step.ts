@@ -301,7 +301,7 @@ function preflight(state: PassState, goals: Goals): Preflight {
 /** Step 17: pins and phases, before anything is applied. A retry of the same target writes nothing. */
 function startRun(state: PassState, plan: Plan): Step | undefined {
   // It has nothing to begin, and its stages keep telling what halted them.
-  if (plan.goals.halt?.reason === "MigrationDirty") return undefined;
+  if (plan.goals.onlyKeeps) return undefined;
   const { status } = state.stored;
   const newGeneration = status.observedGeneration !== state.snapshot.generation;
   const entering = new Set(

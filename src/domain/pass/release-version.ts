@@ -1,6 +1,6 @@
 import type { StageSetStatus } from "../../api/stage-set.ts";
 import { sameVersion } from "../formats/version.ts";
-import { afterRun, ledgerFields, type Recorded, type Rung } from "../versions/migration-ledger.ts";
+import { afterRun, ledgerFields, recordedOf, type Recorded, type Rung } from "../versions/migration-ledger.ts";
 import type { TransitionPlan } from "../versions/plan-transition.ts";
 
 /** The version a pass goes to: nothing refuses or holds it. */
@@ -38,7 +38,24 @@ export function withVersion(status: StageSetStatus, version: ReleaseVersion | un
   return { ...cleared, ...left, stages, version: version.text };
 }
 
-function leftOnRecord({ plan, rungs, recorded }: ReleaseVersion) {
+/**
+ * Whether a transition has begun and is not through: a stage is on record with another version than the deployed one, or
+ * there are entries that a finished run would not have left. With no version to go to, those of steps tell.
+ */
+export function isOnTheWay(status: StageSetStatus, version: ReleaseVersion | undefined): boolean {
+  const { version: deployed = "", stages = [] } = status;
+  const isOther = (entered: string): boolean => entered !== "" && !sameVersion(entered, deployed);
+  if (deployed !== "" && stages.some(({ ledgerVersion = "" }) => isOther(ledgerVersion))) return true;
+  const { migrations, actions } = recordedOf(status);
+  if (version === undefined) return actions.length > 0;
+  const left = leftOnRecord(version);
+  return (
+    migrations.length > (left.executedMigrations ?? []).length ||
+    actions.length > (left.executedMigrationActions ?? []).length
+  );
+}
+
+function leftOnRecord({ plan, rungs, recorded }: ReleaseVersion): ReturnType<typeof ledgerFields> {
   if (plan === undefined) return {};
   return ledgerFields(afterRun(rungs, recorded, plan.leftovers));
 }

@@ -2,21 +2,20 @@ import { reasonInfo } from "../../api/reasons.ts";
 import type { StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import { renderVersion } from "../formats/version.ts";
-import { dirtyAfter, haltedMigration, howToResume } from "../holds/dirty-halt.ts";
 import type { Failure } from "../failure.ts";
 import type { GoalInput, Hold } from "../holds/hold.ts";
 import { cannotRelease } from "../holds/not-built.ts";
-import { withReady } from "../status.ts";
 import { minuteMs } from "../timing.ts";
 import { decideVersion, type VersionDecision } from "../versions/decide-version.ts";
-import { recordedOf, rungsOf, unmatchedEntries, type Rung } from "../versions/migration-ledger.ts";
+import { recordedOf, rungsOf, type Rung } from "../versions/migration-ledger.ts";
 import { pendingMigrations, type TransitionPlan } from "../versions/plan-transition.ts";
 import { quote } from "../validation/finding.ts";
 import { planGoals, type Goals } from "./goals.ts";
-import { factOf, statusContext } from "./plan.ts";
+import { factOf } from "./plan.ts";
 import type { ReleaseVersion } from "./release-version.ts";
 import type { PassState, SourcedLadder } from "./state.ts";
 import type { PassEvent, Step } from "./step.ts";
+import { isUnchecked, stageVersionsRecord, takeoverRecord } from "./takeover.ts";
 import { wantedVersion } from "./wanted-version.ts";
 
 /** What the version holds, or what has to be done before that is known and on record. */
@@ -27,16 +26,25 @@ export type VersionStep =
  * Plans the version (spec 30 §6, spec 40 §1 step 9) from the artifacts that `goals`, those without it, put in effect: a
  * stage that is held causes no transition. What is refused or not approved is an entry hold.
  */
-export function versionStep(state: PassState, input: GoalInput, goals: Goals): VersionStep {
-  const { spec } = input;
+export function versionStep(state: PassState, given: GoalInput, goals: Goals): VersionStep {
+  const { spec } = given;
+  const settled = stageVersionsRecord(state);
+  if (settled !== undefined) return settled;
   if (spec.version === undefined)
     return (
       pendingRecord(state, { version: undefined, plan: undefined }) ?? { kind: "version", goals, version: undefined }
     );
-  if (goals.halt !== undefined || goals.standstill) return { kind: "version", goals, version: undefined };
+  const unchecked = isUnchecked(state);
+  const input: GoalInput = unchecked ? { ...given, unchecked: true } : given;
+  const unknown = (): VersionStep => ({
+    kind: "version",
+    goals: unchecked ? planGoals({ ...input, versionHold: goals.hold ?? uncheckedHold(input) }) : goals,
+    version: undefined,
+  });
+  if (goals.halt !== undefined || goals.standstill) return unknown();
   const wanted = wantedVersion(state, spec.version, goals);
   if (wanted.kind === "step") return wanted.step;
-  if (wanted.kind === "unknown") return { kind: "version", goals, version: undefined };
+  if (wanted.kind === "unknown") return unknown();
   if (wanted.kind === "refused") {
     const { message } = wanted;
     return hold(state, { input, goals }, { kind: "refused", reason: "InvalidVersion", message });
@@ -55,8 +63,14 @@ export function versionStep(state: PassState, input: GoalInput, goals: Goals): V
   const { rungs, origin } = ladder;
   return (
     takeoverRecord(state, rungs) ??
-    decided(state, { input, goals, text, rungs, origin }, decide(state, { spec, wanted, rungs }))
+    decided(state, { input: given, goals, text, rungs, origin }, decide(state, { spec, wanted, rungs }))
   );
+}
+
+/** What is said where nothing else holds. */
+function uncheckedHold({ now }: GoalInput): Hold {
+  const message = "which of another controller's migrations ran is looked at once the version to go to is known";
+  return { kind: "refusal", reason: "InvalidVersion", message, until: now + minuteMs };
 }
 
 const noLadder = { rungs: [], origin: "" } as const;
@@ -189,37 +203,6 @@ function* planEvents({ inverted, leftovers }: TransitionPlan): Generator<PassEve
     const note = `of an abandoned upgrade these migrations stay applied, ahead of the deployed version: ${names}`;
     yield { type: "Warning", reason: "MigrationAheadOfVersion", note, once: undefined };
   }
-}
-
-/**
- * Entries of another controller that no migration of the ladder would have written leave open what ran: nothing is
- * guessed, and the migrations are halted until somebody has looked (spec 30 §4.5). With the stages' entered identities
- * filled in, the status is this controller's from then on, so it is asked once.
- */
-function takeoverRecord(state: PassState, rungs: readonly Rung[]): Extract<Step, { kind: "record" }> | undefined {
-  const { status } = state.stored;
-  const { stages = [] } = status;
-  const foreign =
-    stages.some(({ appliedRevision }) => (appliedRevision ?? "") !== "") &&
-    stages.every(({ enteredRevision }) => (enteredRevision ?? "") === "");
-  const unmatched = foreign ? unmatchedEntries(rungs, recordedOf(status)) : [];
-  if (unmatched.length === 0) return undefined;
-  const listed = unmatched.slice(0, 10).map(quote).join(", ");
-  const more = unmatched.length > 10 ? ` and ${unmatched.length - 10} more` : "";
-  const message = `${haltedMigration}: another controller's transition was cut, and no migration of the ladder is what these entries are of: ${listed}${more}; ${howToResume}`;
-  const filled = stages.map((entry) => {
-    const { appliedRevision = "", appliedDigest } = entry;
-    if (appliedRevision === "") return entry;
-    const digest = appliedDigest === undefined ? {} : { enteredDigest: appliedDigest };
-    return { ...entry, enteredRevision: appliedRevision, ...digest };
-  });
-  const halted = { ...status, stages: filled, migrationFailureCount: dirtyAfter };
-  const ready = { status: "False", reason: "MigrationDirty", message, stalled: true } as const;
-  return {
-    kind: "record",
-    write: { kind: "status", status: withReady(halted, ready, statusContext(state)) },
-    joinsNext: "once prepared",
-  };
 }
 
 /** Digests of a ladder are asked for in every step; nothing but the list itself is remembered. */

@@ -12,7 +12,7 @@ import type { Step } from "./step.ts";
 
 /**
  * What the source of the version says (spec 30 §5.1). `unknown`: the stage it comes from is held, and what it is held at
- * cannot be had; that is no transition.
+ * cannot be had, or other stages have begun a version that neither it nor its pin has; that is no transition.
  */
 export type WantedVersion =
   | { readonly kind: "text"; readonly text: string; readonly origin: string }
@@ -39,7 +39,8 @@ export function wantedVersion(state: PassState, spec: VersionSpec, goals: Goals)
 
 /**
  * What the stage of the version is pinned to, although it is held, if others have begun their pins for that very version:
- * that it came to be held turns nothing of theirs around.
+ * that it came to be held turns nothing of theirs around. For any other version nothing was let in: they stay on their way
+ * until it is.
  */
 function begunVersion(
   { stored: { status } }: PassState,
@@ -49,12 +50,14 @@ function begunVersion(
   const begun = stages.flatMap(({ stage, content }) => {
     const { ledgerVersion = "" } = stageEntry(status, stage) ?? {};
     const other = ledgerVersion !== "" && !sameVersion(ledgerVersion, status.version ?? "");
-    return content === "pin" && other ? [ledgerVersion] : [];
+    return other ? [{ version: ledgerVersion, atPin: content === "pin" }] : [];
   });
   if (begun.length === 0) return undefined;
   const pinned = read();
   if (pinned.kind === "step" && pinned.step.kind === "need") return pinned;
-  return pinned.kind === "text" && begun.some((version) => sameVersion(version, pinned.text)) ? pinned : undefined;
+  const isGoneTo =
+    pinned.kind === "text" && begun.some(({ version, atPin }) => atPin && sameVersion(version, pinned.text));
+  return isGoneTo ? pinned : { kind: "unknown" };
 }
 
 interface Content {

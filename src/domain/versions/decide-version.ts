@@ -46,7 +46,7 @@ export function decideVersion(input: VersionInput): VersionDecision {
   if (known.kind !== "deployed") return known;
   const { deployed } = known;
   const crossing = compareVersions(wanted, deployed) !== 0;
-  const begun = input.recorded.migrations.length > 0 || input.recorded.actions.length > 0;
+  const begun = hasEntries(input.recorded);
   if ((crossing || begun) && input.rungs === undefined) return { kind: "needsLadder" };
   const { rungs = [], rules, recorded, stages } = input;
   const plan = crossing || begun ? planTransition({ deployed, wanted, rules, rungs, recorded, stages }) : emptyPlan;
@@ -60,11 +60,18 @@ export function decideVersion(input: VersionInput): VersionDecision {
   return { kind: "run", plan, deployed, wanted };
 }
 
+function hasEntries({ migrations, actions }: Recorded): boolean {
+  return migrations.length > 0 || actions.length > 0;
+}
+
 type Deployed = { readonly kind: "deployed"; readonly deployed: Version };
 
-/** C, or what an annotation says instead while there is none (spec 30 §9). */
+/**
+ * C, or what an annotation says instead while there is none (spec 30 §9). A transition from there has begun once there are
+ * entries: taking the version over would drop what is left to run.
+ */
 function deployedVersion(
-  { deployed: stored = "", annotations }: VersionInput,
+  { deployed: stored = "", annotations, recorded }: VersionInput,
   wanted: Version,
 ): Deployed | Extract<VersionDecision, { readonly kind: "adoption" | "refused" }> {
   if (stored.trim() !== "") {
@@ -74,11 +81,20 @@ function deployedVersion(
       : { kind: "deployed", deployed };
   }
   const baseline = annotations[baselineVersionAnnotation] ?? "";
-  if (baseline.trim() === "") return { kind: "adoption", wanted };
+  const begun = hasEntries(recorded);
+  if (baseline.trim() === "") return begun ? withoutBaseline : { kind: "adoption", wanted };
   const deployed = parseVersion(baseline);
   if (deployed === undefined) return invalid({ text: baseline, origin: `the annotation ${baselineVersionAnnotation}` });
-  return compareVersions(deployed, wanted) === 0 ? { kind: "adoption", wanted } : { kind: "deployed", deployed };
+  return !begun && compareVersions(deployed, wanted) === 0
+    ? { kind: "adoption", wanted }
+    : { kind: "deployed", deployed };
 }
+
+const withoutBaseline: VersionRefusal = {
+  kind: "refused",
+  reason: "InvalidVersion",
+  message: `migrations have begun and no version is deployed yet: set the annotation ${baselineVersionAnnotation} to the version they lead away from, until one is`,
+};
 
 /** Spec 30 §6.1. */
 function isHeld(
