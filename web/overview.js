@@ -1,6 +1,6 @@
 import { element, icon, onClick } from "./dom.js";
 import { since, until } from "./time.js";
-import { phaseIcon, stateLabel, versionText } from "./words.js";
+import { endLabel, phaseIcon, stateLabel, versionText } from "./words.js";
 
 /** @typedef {import("../src/domain/why/view.ts").StageSetRow} StageSetRow */
 /** @typedef {import("../src/domain/why/view.ts").FleetPage} FleetPage */
@@ -249,7 +249,7 @@ function causeCell({ cause, ready }) {
       cause.since !== undefined && " · ",
       since(cause.since, "for "),
       cause.until !== undefined && " · ",
-      until(cause.until, "ends in "),
+      until(cause.until, `${endLabel(cause.kind).toLowerCase()} `),
     ),
   ];
 }

@@ -1,6 +1,6 @@
 import { commandLine, element, icon } from "./dom.js";
 import { filling, since, until } from "./time.js";
-import { kindLabel, phaseIcon, shortRevision, stateLabel, versionText } from "./words.js";
+import { endLabel, kindLabel, phaseIcon, shortRevision, stateLabel, versionText } from "./words.js";
 
 /** @typedef {import("../src/domain/why/view.ts").StageSetPage} StageSetPage */
 /** @typedef {import("../src/domain/why/view.ts").StagePage} StagePage */
@@ -66,7 +66,7 @@ function why({ why: { state, cause, others }, ready }) {
               {},
               element("strong", {}, kindLabel[other.kind], other.stage !== undefined && ` · ${other.stage}`),
               element("span", {}, ` ${other.message} `),
-              element("span", { class: "muted" }, until(other.until, "ends in ")),
+              element("span", { class: "muted" }, until(other.until, `${endLabel(other.kind).toLowerCase()} `)),
             ),
           ),
         ),
@@ -80,7 +80,7 @@ function details(cause) {
   const rows = [
     ["Reason", cause.reason],
     ["Since", since(cause.since)],
-    ["Ends in", until(cause.until)],
+    [endLabel(cause.kind), until(cause.until)],
     ["Cleared by", cause.clearedBy],
     ["Object", cause.object],
   ];

@@ -28,6 +28,11 @@ export const kindLabel = {
   prune: "Pruning",
 };
 
+/** A wait for readiness does not end by itself: its time is up. @param {import("../src/domain/why/cause.ts").CauseKind} kind */
+export function endLabel(kind) {
+  return kind === "verify" ? "Times out in" : "Ends in";
+}
+
 /**
  * @param {string} phase
  * @param {string | undefined} gate

@@ -31,6 +31,7 @@ const page = stageSetPage({
         {
           name: "app",
           phase: "Verifying",
+          entriesCount: 2,
           waitingFor: [
             {
               kind: "Deployment",
@@ -54,7 +55,7 @@ test("a tree of stages, what they wait for and how long that may take", () => {
   expect(renderTree(page, { now, objects: "unready", columns: 100 }).split("\n")).toEqual([
     "apps/web   Progressing   1.4.0 → 1.5.0   2m40s",
     "├─ ✔ crds    Ready      12 objects",
-    "├─ ◐ app     Verifying  1m2s  times out in 3m58s",
+    "├─ ◐ app     Verifying  2 objects  1m2s  times out in 3m58s",
     "│    ├─ Deployment/web   3/5 updated",
     "│    └─ Job/j [2J   InProgress",
     "├─ ⏸ canary  Soaking    until 2026-03-01T14:32:10Z (in 9m30s)",

@@ -20,7 +20,8 @@ export function renderTree(page: StageSetPage, options: TreeOptions): string {
     `${page.namespace}/${page.name}`,
     page.ready.reason || "Unknown",
     version ?? "",
-    ago(page.ready.since, now),
+    // Of False it says nothing about the reason: that may be younger.
+    page.ready.status === "False" ? "" : ago(page.ready.since, now),
   ];
   const width = Math.max(0, ...page.stages.map(({ name }) => name.length));
   const lines = [head.filter((part) => part !== "").join("   ")];

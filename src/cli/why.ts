@@ -1,4 +1,5 @@
 import { readyOf, type AwaitedObject, type Cause, type Why } from "../domain/why/cause.ts";
+import { leaseRenewedAt } from "../domain/why/lease.ts";
 import { ago, stagesOf } from "../domain/why/stage-cause.ts";
 import { explainWhy, type Lookup, type WhyInput } from "../domain/why/why.ts";
 import { stageSource } from "../domain/stage-readiness.ts";
@@ -129,15 +130,13 @@ function specChangedAt({ metadata }: KubeObject): number | undefined {
   return last === undefined ? undefined : Date.parse(last);
 }
 
-/** When a controller last renewed its lease, in whatever namespace it runs; undefined: none is there to be seen. */
+/** When a controller last renewed its lease, in whatever namespace it runs; undefined: nobody is seen to hold one. */
 async function readLease(hub: Hub, denied: Set<string>, { signal }: CommandIo): Promise<number | undefined> {
   try {
     const list = await hub.client.send(listRequest(leases, { fieldSelector: `metadata.name=${leaseName}` }), {
       signal,
     });
-    const times = asArray(at(list, "items")).map((lease) => Date.parse(asText(at(lease, "spec", "renewTime")) ?? ""));
-    const known = times.filter((time) => Number.isFinite(time));
-    return known.length === 0 ? undefined : Math.max(...known);
+    return leaseRenewedAt(asArray(at(list, "items")));
   } catch (error) {
     if (!(error instanceof KubeError)) throw error;
     denied.add(`the controller's Lease "${leaseName}" (list leases)`);
@@ -190,7 +189,8 @@ function renderWhy(
   if (cause === undefined) return `${lines.join("\n")}\n  ${printable(message || "nothing waits, nothing fails")}\n`;
   lines.push(`  ${headline(cause)}`, `  ${cause.message}`);
   if (cause.since !== undefined) lines.push(`  since:      ${cause.since} (${ago(cause.since, now)})`);
-  if (cause.until !== undefined) lines.push(`  until:      ${cause.until} (${left(cause.until, now)})`);
+  if (cause.until !== undefined)
+    lines.push(`  ${`${untilWord(cause)}:`.padEnd(11)} ${cause.until} (${left(cause.until, now)})`);
   if (cause.clearedBy !== undefined) lines.push(`  cleared by: ${cause.clearedBy}`);
   if (cause.command !== undefined) lines.push(`  command:    ${cause.command}`);
   if (objects.length > 0) lines.push("", "Not ready:");
@@ -204,13 +204,20 @@ function renderWhy(
   if (objects.length > mostObjects) lines.push(`  and ${objects.length - mostObjects} more`);
   if (others.length > 0) lines.push("", "Queued behind:");
   for (const other of others)
-    lines.push(`  ${headline(other)}  ${other.message}${other.until === undefined ? "" : ` (until ${other.until})`}`);
+    lines.push(
+      `  ${headline(other)}  ${other.message}${other.until === undefined ? "" : ` (${untilWord(other)} ${other.until})`}`,
+    );
   return `${lines.map(printable).join("\n")}\n`;
 }
 
 function headline({ kind, stage, object, reason }: Cause): string {
   const where = [stage === undefined ? "" : `stage ${stage}`, object ?? ""].filter((part) => part !== "").join(", ");
   return `${kind}${where === "" ? "" : ` (${where})`}: ${reason}`;
+}
+
+/** A wait for readiness does not end by itself: its time is up. */
+function untilWord({ kind }: Cause): string {
+  return kind === "verify" ? "times out" : "until";
 }
 
 function left(until: string, now: number): string {

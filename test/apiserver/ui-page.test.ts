@@ -56,6 +56,7 @@ beforeAll(async () => {
         {
           ...deployed("app"),
           phase: "Verifying",
+          entriesCount: 2,
           enteredRevision: next,
           waitingFor: [
             {
@@ -234,7 +235,7 @@ describe("the page in a browser", () => {
   test("shows a StageSet: why, the stages as a tree, what they wait for, and how long", async () => {
     await using tab = await open(page("storefront"));
     await tab.getByRole("heading", { name: /Deployment\/storefront InProgress/ }).waitFor();
-    expect(await tab.getByRole("region", { name: "Why" }).textContent()).toMatch(/Ends in\d+m \d+s/);
+    expect(await tab.getByRole("region", { name: "Why" }).textContent()).toMatch(/Times out in\d+m \d+s/);
     expect(await tab.locator(".stage h3").allTextContents()).toEqual(["crds", "app", "canary", "prod"]);
     expect(await tab.locator(".objects").textContent()).toContain("ImagePullBackOff");
     await picture(tab, "stageset");

@@ -96,7 +96,10 @@ export interface ConditionView {
   readonly reason: string;
   /** Without the link to a runbook. */
   readonly message: string;
+  /** Since when the status is what it is. */
   readonly since: string | undefined;
+  /** Since when the reason is what it is: known of `Unknown` alone, the time of a condition moves with its status only. */
+  readonly reasonSince: string | undefined;
 }
 
 /** Reads the Ready condition, of any version of the status. */
@@ -106,10 +109,13 @@ export function readyOf(status: unknown): ConditionView | undefined {
     .map((each): Fields | undefined => asObject(each))
     .find((each) => each?.["type"] === "Ready");
   if (ready === undefined) return undefined;
+  const readiness = asText(ready["status"]) ?? "Unknown";
+  const since = asText(ready["lastTransitionTime"]);
   return {
-    status: asText(ready["status"]) ?? "Unknown",
+    status: readiness,
     reason: asText(ready["reason"]) ?? "",
     message: (asText(ready["message"]) ?? "").replace(/ \(runbook: [^\s()]*\)$/, ""),
-    since: asText(ready["lastTransitionTime"]),
+    since,
+    reasonSince: readiness === "Unknown" ? since : undefined,
   };
 }

@@ -1,5 +1,5 @@
 import { isReadyReason, reasonInfo, type ReadyReason } from "../../api/reasons.ts";
-import { asObject, asText, at } from "../../lib/json.ts";
+import { asArray, asObject, asText, at } from "../../lib/json.ts";
 import { causeOf, type Cause, type CauseKind, type ConditionView, type JudgedCause } from "./cause.ts";
 import {
   approveCommand,
@@ -73,15 +73,17 @@ export function whoClears(kind: CauseKind): string | undefined {
  */
 export function readyCause(of: StageSetName, status: unknown, ready: ConditionView): JudgedCause | undefined {
   if (ready.status === "True") return heldCause(of, status, ready);
-  const { reason, message, since } = ready;
+  const { reason, message, reasonSince } = ready;
   const known = isReadyReason(reason) ? reason : undefined;
   const kind = (known === undefined ? undefined : kindOf[known]) ?? "apply";
   const state = known !== undefined && reasonInfo(known).class === "failure" ? "failing" : "waiting";
+  const frozen = reason === "BudgetExhausted" ? frozenBudget(of, status) : undefined;
   const cause = causeOf({
     kind,
+    stage: frozen?.stage,
     reason,
     message,
-    since,
+    since: frozen?.since ?? reasonSince,
     until: kind === "window" ? asText(at(status, "pendingUpdate", "nextWindowOpens")) : undefined,
     clearedBy: clearedBy[kind],
     command: commandFor(of, { kind, status }),
@@ -90,22 +92,30 @@ export function readyCause(of: StageSetName, status: unknown, ready: ConditionVi
 }
 
 /** A new revision is held back from what is deployed. */
-function heldCause(of: StageSetName, status: unknown, { message, since }: ConditionView): JudgedCause | undefined {
+function heldCause(of: StageSetName, status: unknown, { message }: ConditionView): JudgedCause | undefined {
   if (!message.startsWith("Deployed; ")) return undefined;
-  const window = windowCause(of, status);
-  const [kind, reason] =
-    window !== undefined
-      ? (["window", "UpdateDeferred"] as const)
-      : asObject(at(status, "budgetFreeze")) !== undefined
-        ? (["budget", "BudgetExhausted"] as const)
-        : (["budget", "BudgetSourceUnavailable"] as const);
-  const said = message.slice("Deployed; ".length);
-  const cause: Cause = {
-    ...(window ?? causeOf({ kind, reason, message: said, since, clearedBy: clearedBy[kind] })),
-    message: said,
-    ...(window === undefined ? { command: overrideBudgetCommand(of) } : {}),
-  };
-  return { state: "waiting", cause };
+  const recorded =
+    windowCause(of, status) ??
+    frozenBudget(of, status) ??
+    causeOf({
+      kind: "budget",
+      reason: "BudgetSourceUnavailable",
+      message,
+      clearedBy: clearedBy.budget,
+      command: overrideBudgetCommand(of),
+    });
+  return { state: "waiting", cause: { ...recorded, message: message.slice("Deployed; ".length) } };
+}
+
+/** The first error budget that freezes: the StageSet's own, else that of a stage. */
+function frozenBudget(of: StageSetName, status: unknown): Cause | undefined {
+  const own = budgetCause(of, at(status, "budgetFreeze"), undefined);
+  if (own !== undefined) return own;
+  for (const stage of asArray(at(status, "stages"))) {
+    const cause = budgetCause(of, at(stage, "budgetFreeze"), asText(at(stage, "name")));
+    if (cause !== undefined) return cause;
+  }
+  return undefined;
 }
 
 /** What update windows hold back, as it is on record. */

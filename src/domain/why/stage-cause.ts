@@ -82,8 +82,8 @@ export function workingStageCause(of: StageSetName, stage: StageView, at_: WorkC
       object: first === undefined ? undefined : objectName(first, of.namespace),
       reason: at_.reason,
       message: waiting.length === 0 ? (said ?? "waits for its objects to become ready") : describeObjects(waiting),
-      since: since ?? at_.since,
-      until: since === undefined ? undefined : verifyUntil(at_.spec, { stage: stage.spec, since, now: at_.now }),
+      since: since ?? at_.reasonSince,
+      until: verifyUntil(stage, at_),
       clearedBy: whoClears("verify"),
       command: first === undefined ? describeCommand(of) : getCommand(first.kind, first),
     });
@@ -96,7 +96,7 @@ export function workingStageCause(of: StageSetName, stage: StageView, at_: WorkC
     stage: stage.name,
     reason: at_.reason,
     message: said ?? (at_.message === "" ? doing : at_.message),
-    since: at_.since,
+    since: at_.reasonSince,
     command: describeCommand(of),
   });
 }
@@ -104,7 +104,7 @@ export function workingStageCause(of: StageSetName, stage: StageView, at_: WorkC
 export interface WorkContext {
   readonly reason: string;
   readonly message: string;
-  readonly since: string | undefined;
+  readonly reasonSince: string | undefined;
   readonly spec: unknown;
   /** Epoch ms. */
   readonly now: number;
@@ -222,11 +222,17 @@ export function waitingSince(entry: unknown): string | undefined {
     .toSorted()[0];
 }
 
-/** When verifying runs out of time; undefined once it has. */
-function verifyUntil(
-  spec: unknown,
-  { stage, since, now }: { readonly stage: unknown; readonly since: string; readonly now: number },
-): string | undefined {
+/**
+ * When verifying runs out of time; undefined once it has, and where it cannot be known. The start of the clock is not on
+ * record: it is when the first objects were listed, which shows only while every object of the stage is listed. A
+ * controller that starts anew gives the stage its whole time again.
+ */
+function verifyUntil({ spec: stage, entry }: StageView, { reason, spec, now }: WorkContext): string | undefined {
+  const listed = asArray(at(entry, "waitingFor"));
+  const since = waitingSince(entry);
+  const isWhole = listed.length > 0 && listed.length === asNumber(at(entry, "entriesCount"));
+  // A stage that stops being ready has its clock begun before anything is listed; Ready is StageProgressing then.
+  if (reason !== "Progressing" || since === undefined || !isWhole) return undefined;
   const given = [at(stage, "readyChecks", "timeout"), at(stage, "timeout"), at(spec, "timeout")]
     .map((text) => durationMs(asText(text) ?? "") ?? 0)
     .find((ms) => ms > 0);

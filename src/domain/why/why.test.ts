@@ -102,6 +102,7 @@ describe("the headline", () => {
         ready: "Unknown Progressing",
         stage: {
           phase: "Verifying",
+          entriesCount: 1,
           waitingFor: [
             {
               kind: "Deployment",
@@ -215,7 +216,107 @@ describe("the headline", () => {
   });
 });
 
+describe("a deletion", () => {
+  const metadata = { deletionTimestamp: "2026-03-01T11:00:00Z" };
+  test("goes well whatever failed before: a teardown leaves Ready as it was", () => {
+    const { state, cause, others } = why({
+      ready: "False StageFailed",
+      message: 'stage "prod" apply: refused',
+      metadata: { ...metadata, generation: 4 },
+      stage: { phase: "Pruning" },
+      second: { phase: "Failed", message: "apply: refused" },
+      status: { pendingVersion: "2.0.0" },
+    });
+    expect(state).toBe("waiting");
+    expect(cause?.message).toBe('is being deleted, with what its policy deletes; stage "app" is being torn down');
+    expect(others).toEqual([]);
+  });
+  test("waits for a controller like everything else", () => {
+    const { state, others } = why({ metadata }, { leaseRenewedAt: now - 60_000 });
+    expect(state).toBe("stale");
+    expect(others.map(({ kind }) => kind)).toEqual(["deleting"]);
+  });
+});
+
+describe("an error budget", () => {
+  const held = "Deployed; the error budget holds";
+  const freeze = { remaining: "0.1", since: "2026-03-01T11:30:00Z" };
+  const exhausted = { kind: "budget", reason: "BudgetExhausted", since: "2026-03-01T11:30:00Z" };
+  test.each<[string, Case, object]>([
+    ["of a stage", { message: held, second: { budgetFreeze: freeze } }, { ...exhausted, stage: "prod" }],
+    [
+      "of a stage, half-way through a release",
+      { ready: "False BudgetExhausted", second: { budgetFreeze: freeze } },
+      { ...exhausted, stage: "prod" },
+    ],
+    [
+      "of a stage, beside a dry run of the StageSet's",
+      { message: held, status: { budgetFreeze: { ...freeze, dryRun: true } }, second: { budgetFreeze: freeze } },
+      { ...exhausted, stage: "prod" },
+    ],
+    [
+      "that cannot be read, whatever a dry run would freeze",
+      { message: held, status: { budgetFreeze: { ...freeze, dryRun: true } } },
+      { kind: "budget", reason: "BudgetSourceUnavailable", message: "the error budget holds" },
+    ],
+  ])("%s is told once", (_name, of, wanted) => {
+    const { cause, others } = why(of);
+    expect(cause).toMatchObject(wanted);
+    expect(others).toEqual([]);
+  });
+});
+
+describe("times that are not on record are not told", () => {
+  test.each<[string, Case]>([
+    ["a reason of Ready=False may be younger than its status", { ready: "False SourceNotReady" }],
+    ["a stage that failed", { ready: "False StageFailed", stage: { phase: "Failed", message: "build: no such file" } }],
+    [
+      "a gate without a time of its own",
+      { ready: "False AwaitingPromotion", stage: { promotionState: { phase: "Analyzing" } } },
+    ],
+    ["a verification whose time was up", { ready: "False StageProgressing", stage: { phase: "Verifying" } }],
+    ["a suspension", { ready: "False Suspended", spec: { suspend: true } }],
+    ["what holds back what is deployed", { message: "Deployed; error budget cannot be read" }],
+  ])("%s", (_name, of) => {
+    const { cause } = why(of);
+    expect(cause).toBeDefined();
+    expect(cause).not.toHaveProperty("since");
+  });
+  test("Unknown has one reason: it began with the status", () => {
+    expect(why({ ready: "Unknown Progressing" }).cause?.since).toBe("2026-03-01T11:58:00Z");
+  });
+
+  const waitingFor = [{ kind: "Deployment", namespace: "apps", name: "web", since: "2026-03-01T11:59:00Z" }];
+  test.each<[string, string, object, string | undefined]>([
+    [
+      "every object is listed: the first was when the clock began",
+      "Unknown Progressing",
+      { entriesCount: 1 },
+      "2026-03-01T12:14:00Z",
+    ],
+    ["others are ready: the clock may have begun before", "Unknown Progressing", { entriesCount: 2 }, undefined],
+    ["it is not known how many objects there are", "Unknown Progressing", {}, undefined],
+    ["the time was up before", "False StageProgressing", { entriesCount: 1 }, undefined],
+  ])("when verifying times out: %s", (_name, ready, entry, until) => {
+    const { cause } = why({ ready, stage: { phase: "Verifying", waitingFor, ...entry } });
+    expect(cause).toMatchObject({ kind: "verify", since: "2026-03-01T11:59:00Z" });
+    expect(cause?.until).toBe(until);
+  });
+});
+
 describe("a controller that is not at work", () => {
+  test("not one whose lease was left behind: a status is still written without it", () => {
+    const written = (time: string, more = {}) => ({
+      metadata: { managedFields: [{ manager: "stageset-controller", subresource: "status", time, ...more }] },
+    });
+    const lease = { leaseRenewedAt: now - 600_000 };
+    expect(why(written("2026-03-01T11:51:00Z"), lease).state).toBe("ok");
+    // Its holder may have written that, just before it was gone.
+    expect(why(written("2026-03-01T11:50:59Z"), lease).state).toBe("stale");
+    expect(why(written("2026-03-01T11:51:00Z", { manager: "somebody" }), lease).state).toBe("stale");
+    expect(why(written("2026-03-01T11:51:00Z", { subresource: undefined }), lease).state).toBe("stale");
+  });
+
   test("its lease was not renewed for 60 s: what is on record is stale, whatever it says", () => {
     const result = why({}, { leaseRenewedAt: now - 60_000 });
     expect(result).toMatchObject({ state: "stale", cause: { kind: "controller", since: "2026-03-01T11:59:00Z" } });

@@ -1,5 +1,6 @@
 import { asArray, asNumber, asText, at } from "../../lib/json.ts";
 import type { KubeObject } from "../../lib/kube-object.ts";
+import { fieldManager } from "../../api/keys.ts";
 import { dependencyProblem, dependencyView } from "../dependencies.ts";
 import { pinOf, type SourceTarget } from "../pins.ts";
 import { stageSource } from "../stage-readiness.ts";
@@ -25,7 +26,7 @@ export interface WhyInput {
   readonly now: number;
   /** Since when the generation is what it is, epoch ms; undefined: not known. */
   readonly changedAt?: number | undefined;
-  /** When the controller's lease was last renewed, epoch ms; undefined: not known. */
+  /** When the controller's lease was last renewed, epoch ms; undefined: not known, or nobody holds one. */
   readonly leaseRenewedAt?: number | undefined;
   readonly stageSetOf?: ((namespace: string, name: string) => Lookup) | undefined;
   readonly sourceOf?: ((target: SourceTarget) => Lookup) | undefined;
@@ -70,11 +71,14 @@ function judgedCauses(input: WhyInput, subject: Subject): readonly JudgedCause[]
   const ready = readyOf(status);
   const blocking = [
     silentController(input),
-    deleting(input),
-    suspended(input, ready),
+    deleting(input, stages),
+    suspended(input),
     unobserved(input),
     ready === undefined ? undefined : recordedCause(input, { ...subject, ready }),
   ].filter((each) => each !== undefined);
+  // A teardown asks about nothing else, and leaves Ready as it was before.
+  if (input.stageSet.metadata.deletionTimestamp !== undefined)
+    return blocking.filter(({ cause: { kind } }) => kind === "controller" || kind === "deleting");
   // What is deployed and held by nothing is held by nothing else either.
   if (blocking.length === 0) return [];
   const waiting = (cause: Cause | undefined): readonly JudgedCause[] =>
@@ -95,8 +99,10 @@ function judgedCauses(input: WhyInput, subject: Subject): readonly JudgedCause[]
   ].filter((each) => each !== undefined);
 }
 
-function silentController({ leaseRenewedAt, now }: WhyInput): JudgedCause | undefined {
+function silentController({ stageSet, leaseRenewedAt, now }: WhyInput): JudgedCause | undefined {
   if (leaseRenewedAt === undefined || now - leaseRenewedAt < controllerSilentMs) return undefined;
+  // Left behind: who held it may write for seconds after its last renewal, whoever still writes needs none.
+  if (statusWrittenAt(stageSet) - leaseRenewedAt >= controllerSilentMs) return undefined;
   return {
     state: "stale",
     cause: causeOf({
@@ -108,6 +114,14 @@ function silentController({ leaseRenewedAt, now }: WhyInput): JudgedCause | unde
       command: "kubectl get pods -A -l app.kubernetes.io/name=stageset-controller",
     }),
   };
+}
+
+/** When a controller last changed the status, as the API server has noted it, epoch ms; -Infinity: not known. */
+function statusWrittenAt({ metadata }: KubeObject): number {
+  const times = (metadata.managedFields ?? [])
+    .filter((entry) => at(entry, "subresource") === "status" && at(entry, "manager") === fieldManager)
+    .map(({ time }) => Date.parse(time ?? ""));
+  return Math.max(-Infinity, ...times.filter((time) => Number.isFinite(time)));
 }
 
 /** The controller has not looked at the spec as it is now. */
@@ -129,17 +143,18 @@ function unobserved({ stageSet, now, changedAt }: WhyInput): JudgedCause | undef
   };
 }
 
-function deleting({ stageSet }: WhyInput): JudgedCause | undefined {
+function deleting({ stageSet }: WhyInput, stages: readonly StageView[]): JudgedCause | undefined {
   const { deletionTimestamp: since, namespace = "", name } = stageSet.metadata;
   if (since === undefined) return undefined;
-  const ready = readyOf(at(stageSet, "status"));
-  const failing = ready !== undefined && ready.status !== "True" && ready.reason === "StageFailed";
+  // Last first: the first of those marked is the one it has come to.
+  const current = stages.find(({ phase }) => phase === "Pruning");
+  const where = current === undefined ? "" : `; stage "${current.name}" is being torn down`;
   return {
-    state: failing ? "failing" : "waiting",
+    state: "waiting",
     cause: causeOf({
       kind: "deleting",
       reason: "Deleting",
-      message: failing ? ready.message : "is being deleted, with what its policy deletes",
+      message: `is being deleted, with what its policy deletes${where}`,
       since,
       clearedBy: "the controller, once all of it is gone",
       command: describeCommand({ namespace, name }),
@@ -147,7 +162,7 @@ function deleting({ stageSet }: WhyInput): JudgedCause | undefined {
   };
 }
 
-function suspended({ stageSet }: WhyInput, ready: ConditionView | undefined): JudgedCause | undefined {
+function suspended({ stageSet }: WhyInput): JudgedCause | undefined {
   if (at(stageSet, "spec", "suspend") !== true) return undefined;
   const { namespace = "", name } = stageSet.metadata;
   return {
@@ -156,7 +171,6 @@ function suspended({ stageSet }: WhyInput, ready: ConditionView | undefined): Ju
       kind: "suspended",
       reason: "Suspended",
       message: "is suspended by spec.suspend",
-      since: ready?.reason === "Suspended" ? ready.since : undefined,
       clearedBy: "whoever sets spec.suspend to false",
       command: resumeCommand({ namespace, name }),
     }),
@@ -179,7 +193,7 @@ function recordedCause(
       case "ImageUnverified":
       case "MigrationFailed":
         if (failed === undefined) break;
-        return withSince(failedStageCause(of, failed, ready.reason), ready.since);
+        return failedStageCause(of, failed, ready.reason);
       case "Progressing":
       case "StageProgressing": {
         const working = atWork(stages);
@@ -192,15 +206,11 @@ function recordedCause(
       case "PromotionBlocked": {
         const gate = stages.flatMap((stage) => promotionCause(of, stage) ?? [])[0];
         if (gate === undefined) break;
-        return withSince(gate, ready.since);
+        return gate;
       }
     }
   }
   return readyCause(of, at(stageSet, "status"), ready);
-}
-
-function withSince({ state, cause }: JudgedCause, since: string | undefined): JudgedCause {
-  return { state, cause: since === undefined ? cause : { since, ...cause } };
 }
 
 /** The stage that is worked at; the first that is not there yet, where none is. */
