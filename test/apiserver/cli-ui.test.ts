@@ -41,7 +41,7 @@ test("stagesetctl ui serves the page on loopback, to who has the printed address
     const answer = await fetch(`${url}/api/v1/stagesets`, { headers: { authorization: `Bearer ${token}` } });
     expect(namesOf(await answer.json())).toEqual([`${namespace}/web`]);
     // A name that somebody else's site resolves to loopback.
-    expect(await statusFor(url, "evil.example:80")).toBe(403);
+    expect(await statusFor(url, "evil.example:80")).toBe(421);
   } finally {
     const ended = new Promise((resolve) => child.once("close", resolve));
     child.kill("SIGINT");
