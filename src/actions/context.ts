@@ -41,7 +41,7 @@ export interface ActionContext {
   /** The StageSet. */
   readonly owner: { readonly namespace: string; readonly name: string; readonly uid: string };
   /** What tells the Jobs of this run from those of others. */
-  readonly run: Pick<RunKey, "list" | "action" | "ledgerKey" | "tokens">;
+  readonly run: Pick<RunKey, "list" | "action" | "ledgerKey" | "tokens" | "after">;
   /** @throws {ActionError} */
   readonly build: (build: ActionBuild, attempt: Attempt) => Promise<ActionArtifact>;
   /** Whether any image has to be judged now: without policies nobody needs to read what is patched. */

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { apiVersion as stageSetVersion } from "../api/group.ts";
-import { actionLabel, actionRunAnnotation } from "../api/keys.ts";
+import { actionAfterAnnotation, actionLabel, actionRunAnnotation } from "../api/keys.ts";
 import { isLabelValue } from "../domain/formats/label-selector.ts";
 import type { RenderedObject } from "../domain/rendered.ts";
 import { asArray, asNumber, asObject } from "../lib/json.ts";
@@ -20,6 +20,8 @@ export interface RunKey {
   readonly ledgerKey: string;
   /** Those of the reconcile-stage and reset-scope annotations; empty: none. */
   readonly tokens: readonly string[];
+  /** The last completion on record: no part of the hash, so that what still runs of an earlier time is found and awaited. */
+  readonly after: string;
   readonly artifactDigest: string;
   readonly path: string;
 }
@@ -28,6 +30,7 @@ export interface PlannedJob {
   readonly namespace: string;
   readonly name: string;
   readonly runKey: string;
+  readonly after: string;
   /** As it is created. */
   readonly body: Readonly<Record<string, unknown>>;
 }
@@ -52,12 +55,16 @@ export function planJob(object: RenderedObject, key: RunKey, isRemote: boolean):
       ...metadata,
       name,
       labels: { ...asObject(metadata["labels"]), [actionLabel]: labelOf(key.action) },
-      annotations: { ...asObject(metadata["annotations"]), [actionRunAnnotation]: runKey },
+      annotations: {
+        ...asObject(metadata["annotations"]),
+        [actionRunAnnotation]: runKey,
+        [actionAfterAnnotation]: key.after,
+      },
       ...(owned ? { ownerReferences: [...asArray(metadata["ownerReferences"]), reference] } : {}),
     },
     spec: { ...spec, ttlSecondsAfterFinished: ttl },
   };
-  return { namespace, name, runKey, body };
+  return { namespace, name, runKey, after: key.after, body };
 }
 
 function labelOf(action: string): string {

@@ -1,5 +1,5 @@
 import { fieldManager } from "../api/keys.ts";
-import { actionRunAnnotation } from "../api/keys.ts";
+import { actionAfterAnnotation, actionRunAnnotation } from "../api/keys.ts";
 import type { Action } from "../api/stage-set.ts";
 import { describeObject } from "../domain/object-id.ts";
 import { isKubeError } from "../kube/error.ts";
@@ -101,13 +101,20 @@ async function createOrAdopt(planned: PlannedJob, attempt: Attempt): Promise<Cre
     if (!isOwn(live, planned))
       throw new ActionError(`${what} exists and is not of this run: its name is taken`, { retry: "final" });
     const going = at(live, "metadata", "deletionTimestamp") !== undefined;
-    // A list that runs again at the same key counts no Job of an earlier time as its own.
-    const spent = isGated(attempt) ? undefined : conditionOf(live, "Complete");
+    // A list that runs again at the same key counts no Job of an earlier time as its own: not what it deployed before it was
+    // unwound, and not what was asked to run anew.
+    const counts = isGated(attempt) && wasMadeAfter(live) === planned.after;
+    const spent = counts ? undefined : conditionOf(live, "Complete");
     const failed = (conditionOf(live, "Failed") ?? spent) !== undefined;
     if (!going && !failed) return createdJob(live);
     if (!going) await deleteJob(createdJob(live), attempt);
     await untilGone(createdJob(live), attempt);
   }
+}
+
+/** A Job without the annotation was made when nothing was on record, or by a controller that does not write it. */
+function wasMadeAfter(live: unknown): string {
+  return asText(at(live, "metadata", "annotations", actionAfterAnnotation)) ?? "";
 }
 
 function isGated({ context }: Attempt): boolean {

@@ -16,6 +16,8 @@ export const inventoryShardLabel = "stages.metio.wtf/shard";
 /** On Jobs of job actions, which carry none of the owner labels. */
 export const actionLabel = "stages.metio.wtf/action";
 export const actionRunAnnotation = "stages.metio.wtf/action-run";
+/** On them: after which completion on record the Job was made. */
+export const actionAfterAnnotation = "stages.metio.wtf/action-after";
 
 /** On StageInventory: the identity that applied the objects. */
 export const serviceAccountAnnotation = "stages.metio.wtf/service-account";

@@ -57,6 +57,7 @@ function start(runs: ActionRuns, url: string, ended: (outcome: ActionOutcome) =>
         revision: "r1",
         ledgerKey: "r1",
         tokens: [],
+        after: "",
       },
       ...{ generation: 1, uid: "u" },
     },

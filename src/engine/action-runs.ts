@@ -99,6 +99,7 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
           action: action.name,
           ledgerKey: call.ledgerKey,
           tokens: call.tokens,
+          after: call.after,
         },
         build: async (wanted, attempt) => {
           const built = await build(wanted, attempt);

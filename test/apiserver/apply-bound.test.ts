@@ -43,7 +43,7 @@ test("an object that is not gone, to be created anew, ends an apply without a ti
   const attempt: Attempt = {
     context: {
       owner: { namespace, name: "owner", uid: "uid" },
-      run: { list: "pre:only", action: "bring", ledgerKey: "r1", tokens: [] },
+      run: { list: "pre:only", action: "bring", ledgerKey: "r1", tokens: [], after: "" },
       build: async ({ labels }) => {
         const drafts = readManifests(Buffer.from(manifest), '"a.json"', "kustomize").map((each) =>
           draftManifest(each, labels),

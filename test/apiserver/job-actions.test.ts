@@ -119,6 +119,39 @@ describe("job", () => {
     );
   });
 
+  test("a finished Job of an earlier time, which could not be deleted, counts for no later run", async () => {
+    const rules = (verbs: readonly string[]) => [{ apiGroups: ["*"], resources: ["*"], verbs }];
+    const most = ["get", "list", "watch", "create", "update", "patch"];
+    const identity = { namespace: scene.namespace, name: "keeper" };
+    await createServiceAccount(cluster, { ...identity, rules: rules(most) });
+    await scene.publish("kept-jobs", { "a.json": job("kept") });
+    const name = "returning";
+    const revisions = ["1", "2", "1"].map((value) => ({ "a.yaml": configMap(name, { value }) }));
+    const [first = {}, second = {}, again = {}] = revisions;
+    await scene.publish(name, first);
+    const pre = [{ name: "work", job: { sourceRef: { name: "kept-jobs" } } }];
+    const stages = [{ name: "only", sourceRef: { name }, actions: { pre } }];
+    await scene.release(name, stages, { serviceAccountName: "keeper", retryInterval: "1s" });
+    await untilReady(cluster, key(name));
+    const kept = await eventually(async () => (await jobsIn(scene.namespace))[0]);
+    await scene.publish(name, second);
+    await eventually(async () => (await jobsIn(scene.namespace)).length === 2);
+    await untilReady(cluster, key(name));
+    await scene.publish(name, again);
+    const refused = await untilReady(cluster, key(name), "False RBACDenied");
+    expect(messageOf(refused)).toContain(`Cannot delete Job ${scene.namespace}/${kept.metadata.name}`);
+    await createServiceAccount(cluster, { ...identity, rules: rules([...most, "delete"]) });
+    await eventually(
+      async () => {
+        const live = await admin.get({ ...jobKind, metadata: key(kept.metadata.name) });
+        return live?.metadata.uid !== kept.metadata.uid && readyOf(await scene.get(name)) === "True Succeeded";
+      },
+      { timeoutMs: 60_000 },
+    );
+    for (const { metadata } of await jobsIn(scene.namespace))
+      await admin.delete({ ...jobKind, metadata: key(metadata.name) });
+  });
+
   test("a source in another namespace that is not there is told in the one sentence", async () => {
     await release("foreign", { job: { sourceRef: { name: "secret-name", namespace: "kube-system" } } });
     const failed = await untilReady(cluster, key("foreign"), "False SourceNotReady");

@@ -38,6 +38,8 @@ export class MigrationWorld {
   onStatus: (status: StageSetStatus, before: StageSetStatus) => void = () => undefined;
   /** Told of each step of a migration that takes effect. */
   onStep: (call: ActionCall) => void = () => undefined;
+  /** Told of each action that is run, however it ends. */
+  onRun: (call: ActionCall) => void = () => undefined;
   steps = 0;
   /** Steps before which the process dies. */
   readonly crashes = new Set<number>();
@@ -115,6 +117,7 @@ export class MigrationWorld {
     const { action } = this.#memory;
     if (action === undefined || action.outcome !== undefined) return false;
     const { call } = action;
+    this.onRun(call);
     const shown = shownCall(call);
     const fails = this.failing.has(shown);
     const outcome: ActionOutcome = fails

@@ -173,6 +173,11 @@ export const stageSetStatus = () =>
     executedMigrations: optional(
       list(text("`name@digest` of a migration."), "Migrations completed in the transition under way."),
     ),
+    lastActionCompletion: optional(
+      text(
+        "Stamp of the last completion of an action on record; a Job that was complete before it counts for no run after it.",
+      ),
+    ),
     executedMigrationActions: optional(
       list(text("`name@digest/action` of a migration's action."), "Migration actions completed in that transition."),
     ),

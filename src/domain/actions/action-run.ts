@@ -29,6 +29,8 @@ export interface ActionCall {
   readonly migration?: MigrationCall;
   /** Tokens of the reconcile-stage annotation, if it names the stage, and of reset-scope; empty: none. */
   readonly tokens: readonly string[];
+  /** What is on record last before it, see {@link lastCompletion}: each record of a completion has another one follow. */
+  readonly after: string;
   /** Of the spec that declares it. */
   readonly generation: number;
   /** Images of what it applies are not verified: the glass is broken for this revision (spec 50 §4.6). */

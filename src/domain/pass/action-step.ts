@@ -1,6 +1,7 @@
 import { reconcileStageAnnotation, resetScopeAnnotation } from "../../api/keys.ts";
 import type { Action, StageSetStatus } from "../../api/stage-set.ts";
 import { isRunOf, type ActionCall, type ActionOutcome } from "../actions/action-run.ts";
+import { lastCompletion, withNewStamp } from "../actions/last-completion.ts";
 import {
   isCarriedOver,
   ledgerKeyOf,
@@ -58,7 +59,7 @@ function completionRecord(
     if (stored.ledger === undefined) return { kind: "record", write: { kind: "ledgerCreation" } };
     return { kind: "record", write: ledgerWrite(state, stored.ledger, { ...call, ...outcome }), ...done };
   }
-  const status = completed(stored.status, call);
+  const status = completed(state, call);
   return status && { kind: "record", write: { kind: "status", status }, ...done, joinsNext: "at once" };
 }
 
@@ -85,7 +86,9 @@ function ledgerWrite(
 }
 
 /** The status with the completion; undefined where it has no ledger for it any more. */
-function completed(status: StageSetStatus, call: ActionCall): StageSetStatus | undefined {
+function completed({ stored, now }: PassState, call: ActionCall): StageSetStatus | undefined {
+  // What runs after a failure is no run of what failed, which goes on where it was.
+  const status = call.list === "onFailure" ? stored.status : withNewStamp(stored.status, now);
   if (call.migration !== undefined) return withRecordedStep(status, call.migration);
   const entry = stageEntry(status, call.stage);
   // Who took the stage out of the status took its ledger along.
@@ -106,6 +109,7 @@ export function actionStep(turn: StageTurn, list: GatedList, fail: (why: Failure
     ...{ stage: goal.stage, list, action, as, ledgerKey, generation, uid },
     revision: identity.revision,
     tokens: actionTokens(state, goal.stage),
+    after: lastCompletion(action, state.stored),
     ...(skipsImages(state, { stage: goal.stage, identity }) ? { skipsImages: true as const } : {}),
   };
   const settled = withoutRun(turn, call, fail);

@@ -62,6 +62,8 @@ function nextOf(state: PassState, failing: FailingMemory): Step | undefined {
     revision: identity.revision,
     ledgerKey: identity.revision,
     tokens: actionTokens(state, stage),
+    // A finished Job counts for none of them anyway.
+    after: "",
     uid: state.snapshot.uid,
     ...(skipsImages(state, { stage, identity }) ? { skipsImages: true as const } : {}),
   };

@@ -1,5 +1,6 @@
 import type { Stage, StageSetStatus } from "../../api/stage-set.ts";
 import { isRunOf, type ActionCall, type ActionOutcome, type ActionRun } from "../actions/action-run.ts";
+import { lastCompletion } from "../actions/last-completion.ts";
 import { failure, imageFailure, stageFailure, type Failure } from "../failure.ts";
 import { renderVersion } from "../formats/version.ts";
 import { dirtyAfter } from "../holds/dirty-halt.ts";
@@ -53,6 +54,7 @@ function runStep(migration: MigrationTurn, as: ActionCall["as"]): Step {
     // A pin that moves after a crash would else have another Job made of the step.
     ledgerKey: renderVersion(rung.to),
     tokens: actionTokens(state, goal.stage),
+    after: lastCompletion(action, state.stored),
     generation: state.snapshot.generation,
     uid: state.snapshot.uid,
     ...(skipsImages(state, { stage: goal.stage, identity }) ? { skipsImages: true as const } : {}),
