@@ -80,7 +80,7 @@ export interface StageSetControllerOptions {
 /** After a bug or a lost API server: the first wait, doubling to the longest. */
 const firstBackoffMs = 1_000;
 const longestBackoffMs = 60_000;
-/** How long the record of an action may take when the controller stops. */
+/** How long the records of all actions may take when the controller stops. */
 const lastRecordMs = 5_000;
 
 export function createStageSetController(options: StageSetControllerOptions): StageSetController {
@@ -97,6 +97,8 @@ export function createStageSetController(options: StageSetControllerOptions): St
     concurrency: options.concurrency,
     groupOf: (key) => key.slice(0, key.indexOf("/")),
     run: (turn) => run(turn),
+    // What it did is not on record, and would be done again.
+    isOwed: (causes) => causes.has("action"),
     meter: options.meter,
     ...(options.mayBegin === undefined ? {} : { mayBegin: options.mayBegin }),
   });
@@ -173,12 +175,12 @@ export function createStageSetController(options: StageSetControllerOptions): St
     }
   };
   /** What an action has come to while the controller stops, and no pass runs any more. */
-  const recordEnded = async (key: StageSetKey): Promise<void> => {
+  const recordEnded = async (key: StageSetKey, signal: AbortSignal): Promise<void> => {
     const { logger, span } = options.reports.passStarted(key, stageSets.get(key.namespace, key.name));
     try {
       await runPass(options.engine(), {
         ...{ key, causes: new Set(["action"]), snapshotOf, logger, span, only: "record" },
-        signal: AbortSignal.timeout(lastRecordMs),
+        signal,
         breathe: () => Promise.resolve(),
         away: (work) => work(),
         elsewhere: (work) => work(),
@@ -250,7 +252,13 @@ export function createStageSetController(options: StageSetControllerOptions): St
       // At once, and before the lease is given up: what one of them sent later would be a second time for the successor.
       const drained = options.engine().actions.drain();
       await queue.stop();
-      for (const key of await drained) await recordEnded(key);
+      await drained;
+      // Also of one that ended before, whose pass had no turn any more or was cut at its record.
+      const unrecorded = [...sessions].filter(
+        ([, { session }]) => session.memory.action?.outcome?.kind === "completed",
+      );
+      const bound = AbortSignal.timeout(lastRecordMs);
+      await Promise.all(unrecorded.map(([name]) => recordEnded(keyOf(name), bound)));
       options.engine().actions[Symbol.dispose]();
     },
     session,

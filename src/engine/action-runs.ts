@@ -26,9 +26,9 @@ export interface ActionRuns extends Disposable {
   cleanUp(done: { readonly jobs: readonly CreatedJob[]; readonly access: ActionWork["access"] }): void;
   /**
    * Starts nothing more and ends what runs at once, but for http exchanges, whose effect may be there already: they have
-   * until they are done, at most 20 s (spec 30 §4.6). Gives the StageSets of those that ended; nobody is woken.
+   * until they are done, at most 20 s (spec 30 §4.6). Resolves when the last has ended or is given up; `ended` of each is told.
    */
-  drain(): Promise<readonly StageSetKey[]>;
+  drain(): Promise<void>;
   /** Ends what runs for the StageSet, at its next request or wait. */
   abandon(key: StageSetKey): void;
 }
@@ -182,9 +182,7 @@ export function createActionRuns(options: ActionRunsOptions): ActionRuns {
       using bound = deadline(clock, { timeoutMs: drainMs, what: "the last exchanges" });
       const all = Promise.all(left.map(([, { done }]) => done));
       await abortable(all, bound.signal).catch(() => undefined);
-      const ended = left.filter(([name]) => !running.has(name)).map(([, { key }]) => key);
       for (const name of [...running.keys()]) abandon(name, stopped());
-      return ended;
     },
     cleanUp({ jobs, access }) {
       if (jobs.length > 0) void deleteJobs({ jobs, access }, { clock, signal: stopping.signal });

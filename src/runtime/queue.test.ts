@@ -13,6 +13,7 @@ function scene(concurrency: number, mayBegin: () => boolean = () => true) {
     clock,
     concurrency,
     mayBegin,
+    isOwed: (causes) => causes.has("owed"),
     groupOf: (key) => key.slice(0, key.indexOf("/")),
     run: (turn) => {
       doubled ||= running.has(turn.key);
@@ -259,4 +260,21 @@ test("while memory is short one pass of a group, and four of a place, may wait f
   for (let tick = 0; tick < 10; tick++) await Promise.resolve();
   await end("b/1");
   expect(keys().slice(4)).toEqual(["e/1"]);
+});
+
+test("what is owed begins beside others while memory is short, in a place of its own", async () => {
+  let isEnough = true;
+  const { queue, keys, end } = scene(2, () => isEnough);
+  queue.add("a/0", "spec");
+  isEnough = false;
+  queue.add("a/1", "spec");
+  queue.add("b/0", "owed");
+  queue.add("b/1", "owed");
+  expect(keys()).toEqual(["a/0", "b/0"]);
+  await end("b/0");
+  expect(keys()).toEqual(["a/0", "b/0", "b/1"]);
+  await end("b/1");
+  expect(keys()).toHaveLength(3);
+  await end("a/0");
+  expect(keys().at(-1)).toBe("a/1");
 });

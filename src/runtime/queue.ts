@@ -36,6 +36,8 @@ export interface QueueOptions<Cause> {
   readonly meter?: QueueMeter | undefined;
   /** While false no pass begins beside another; those under way take turns at one place. Default: always true. */
   readonly mayBegin?: () => boolean;
+  /** Passes for these causes begin all the same. Default: none. */
+  readonly isOwed?: (causes: ReadonlySet<Cause>) => boolean;
 }
 
 /** What a queue tells of its keys; each call returns at once. */
@@ -187,8 +189,11 @@ export function createQueue<Cause>(options: QueueOptions<Cause>): Queue<Cause> {
     if (left === 0) runningByGroup.delete(entry.group);
     else runningByGroup.set(entry.group, left);
   };
-  /** One that is under way already and waits to go on; when none is under way any. */
+  /** One that is owed, or under way already and waits to go on; when none is under way any. */
   const nextWhenShort = (): Entry<Cause> | undefined => {
+    for (const members of ready.values())
+      for (const entry of members)
+        if (entry.resume === undefined && options.isOwed?.(entry.causes) === true) return entry;
     if (running > 0) return undefined;
     for (const members of ready.values()) for (const entry of members) if (entry.resume !== undefined) return entry;
     // Those elsewhere wait for somebody else's server, which must not stop everybody; but they hold memory as well: one of

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { auditEvents, auditMark, eventually, testCluster } from "../support/cluster.ts";
 import { configMap, messageOf, readyOf, stageStatus, startTestController, untilReady } from "../support/controller.ts";
 import { startReceiver, type Receiver } from "../support/http-receiver.ts";
+import { startFaultProxy } from "../support/fault-proxy.ts";
 import { startScene, type Scene } from "../support/scene.ts";
 
 const cluster = testCluster();
@@ -159,4 +160,35 @@ test("[30.16] a request under way when the controller is stopped ends, is record
   await using _next = await startTestController(cluster, { namespaces: [own.namespace] });
   await untilReady(cluster, { namespace: own.namespace, name });
   expect(receiver.seen).toHaveLength(1);
+});
+
+test("[30.16] a request that ended before, and whose record the stop of the controller cut, is recorded and not sent again", async () => {
+  const names = ["cut-a", "cut-b", "cut-c"];
+  await using proxy = await startFaultProxy(cluster);
+  await using own = await startScene(cluster, { server: proxy.server });
+  await using receiver = await startReceiver();
+  const stop = Promise.withResolvers<undefined>();
+  const cut: string[] = [];
+  proxy.onCall = async ({ method, target }, body) => {
+    const [name] = names.filter((each) => target.includes(`/stagesets/${each}/status`));
+    if (method === "GET" || name === undefined || !body.includes("executedActions") || cut.includes(name))
+      return undefined;
+    cut.push(name);
+    await stop.promise;
+    return { kind: "drop" };
+  };
+  for (const name of names) {
+    await own.publish(name, { "a.yaml": configMap(name) });
+    const pre = [{ name: "call", http: { url: receiver.url } }];
+    await own.release(name, [{ name: "only", sourceRef: { name }, actions: { pre } }]);
+  }
+  await eventually(() => cut.length === names.length);
+  const stopping = own.controller[Symbol.asyncDispose]();
+  stop.resolve(undefined);
+  await stopping;
+  for (const name of names)
+    expect(stageStatus(await own.get(name), "only")).toMatchObject({ executedActions: ["call"] });
+  await using _next = await startTestController(cluster, { namespaces: [own.namespace] });
+  for (const name of names) await untilReady(cluster, { namespace: own.namespace, name });
+  expect(receiver.seen).toHaveLength(names.length);
 });
