@@ -1,3 +1,4 @@
+import { outlivesStageSet } from "../domain/actions/action-run.ts";
 import { nextStep } from "../domain/pass/next-step.ts";
 import { missingRecord } from "../domain/pass/records.ts";
 import {
@@ -105,9 +106,10 @@ export async function runPass(engine: Engine, request: PassRequest): Promise<Pas
   }
 }
 
-/** Deletion ends a running action at once (spec 30 §1); nothing is waited for. */
+/** Deletion ends a running action at once (spec 30 §1); what is done and outlives the StageSet is recorded first. */
 function endAction(engine: Engine, { key, session }: { readonly key: StageSetKey; readonly session: Session }): void {
-  if (session.memory.action === undefined) return;
+  const { action } = session.memory;
+  if (action === undefined || outlivesStageSet(action)) return;
   engine.actions.abandon(key);
   remember(session, { action: undefined });
 }

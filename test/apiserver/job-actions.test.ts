@@ -131,7 +131,8 @@ describe("job", () => {
     await scene.publish(name, first);
     const pre = [{ name: "work", job: { sourceRef: { name: "kept-jobs" } } }];
     const stages = [{ name: "only", sourceRef: { name }, actions: { pre } }];
-    await scene.release(name, stages, { serviceAccountName: "keeper", retryInterval: "1s" });
+    const paced = { interval: "2s", retryInterval: "1s" };
+    await scene.release(name, stages, { serviceAccountName: "keeper", ...paced });
     await untilReady(cluster, key(name));
     const jobs = async () =>
       (await jobsIn(scene.namespace)).filter(({ metadata }) => metadata.name.startsWith("kept-"));

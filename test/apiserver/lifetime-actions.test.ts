@@ -12,6 +12,7 @@ import {
   untilReady,
 } from "../support/controller.ts";
 import { createEffects, type Effects } from "../support/effects.ts";
+import { startFaultProxy } from "../support/fault-proxy.ts";
 import { follow, startScene, type Scene } from "../support/scene.ts";
 import { stageSetEvents } from "../support/stage-set-events.ts";
 
@@ -277,6 +278,35 @@ describe("the baseline", () => {
     expect(at(await ledgerOf(name), "spec", "baseline")).toEqual([{ stage: "only", action: "nothing" }]);
     expect(await effects.seen()).toEqual(["next"]);
   });
+});
+
+test("what is done and could not be recorded yet is recorded before its StageSet goes", async () => {
+  const name = "going";
+  await using proxy = await startFaultProxy(cluster);
+  await using own = await startScene(cluster, { server: proxy.server });
+  const effects = await createEffects(cluster, { namespace: own.namespace, name: "effects" });
+  let isRefused = true;
+  let refusals = 0;
+  proxy.onCall = ({ method, target }) => {
+    if (method === "GET" || !target.includes(`/stageledgers/${name}/status`) || !isRefused) return undefined;
+    refusals++;
+    const message = "exceeded quota";
+    const body = { kind: "Status", apiVersion: "v1", status: "Failure", reason: "Forbidden", message, code: 403 };
+    return { kind: "answer", status: 403, body };
+  };
+  await own.publish(name, { "a.yaml": configMap(name) });
+  const pre = [effects.action("once", lifetime)];
+  await own.release(name, [{ name: "only", sourceRef: { name }, actions: { pre } }], fast);
+  await eventually(() => refusals > 0);
+  const before = refusals;
+  await admin.delete(stageSetRef(own.namespace, name));
+  // Tried again after the deletion, which waits for it.
+  await eventually(() => refusals > before + 1);
+  isRefused = false;
+  await eventually(async () => (await own.get(name)) === undefined);
+  const ledger = await admin.get({ ...stageSetRef(own.namespace, name), kind: "StageLedger" });
+  expect(at(ledger, "status", "completedActions")).toMatchObject([{ stage: "only", action: "once" }]);
+  expect(await effects.seen()).toEqual(["once"]);
 });
 
 describe("dirty halts", () => {

@@ -1,6 +1,6 @@
 import type { Action } from "../../api/stage-set.ts";
 import type { Identity } from "../identity.ts";
-import type { Witness } from "./stage-ledger.ts";
+import { isLifetime, type Witness } from "./stage-ledger.ts";
 
 /** The lists of a stage, and those of a migration that runs before it (spec 30 §1). */
 export type StageActionList = "pre" | "post" | "onFailure" | "up" | "down";
@@ -70,6 +70,11 @@ export interface ActionRun {
   readonly call: ActionCall;
   /** Undefined while it runs. */
   readonly outcome: ActionOutcome | undefined;
+}
+
+/** Whether it is done and its completion is for the StageLedger, which is there when the StageSet is gone. */
+export function outlivesStageSet({ call, outcome }: ActionRun): boolean {
+  return outcome?.kind === "completed" && isLifetime(call.action);
 }
 
 /** Whether a run is of this call: of an action declared otherwise, by another spec, it is not. */

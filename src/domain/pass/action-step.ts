@@ -1,6 +1,6 @@
 import { reconcileStageAnnotation, resetScopeAnnotation } from "../../api/keys.ts";
 import type { Action, StageSetStatus } from "../../api/stage-set.ts";
-import { isRunOf, type ActionCall, type ActionOutcome } from "../actions/action-run.ts";
+import { isRunOf, outlivesStageSet, type ActionCall, type ActionOutcome } from "../actions/action-run.ts";
 import { lastCompletion, withNewStamp } from "../actions/last-completion.ts";
 import {
   isCarriedOver,
@@ -20,12 +20,17 @@ import {
 import { stageTokenOf, tokenOf } from "../ignored-annotations.ts";
 import { failure, imageFailure, stageFailure, type Failure, type StageFailure } from "../failure.ts";
 import { stageEntry, timestamp, withStage } from "../status.ts";
+import { end } from "./finish.ts";
 import { skipsImages } from "./image-skip.ts";
 import { withRecordedStep } from "./migration-record.ts";
 import { factOf } from "./plan.ts";
 import type { Memory, PassState } from "./state.ts";
 import type { RecordKey, Step, Write } from "./step.ts";
 import { earlierStages, runMemory, withoutKey, type StageTurn } from "./turn.ts";
+
+/** How long a deletion waits for the record of a completion, and how often it is tried. */
+const outlivingMs = 60_000;
+const outlivingLookMs = 2_000;
 
 type GatedList = "pre" | "post";
 
@@ -43,6 +48,19 @@ export function actedStep(state: PassState): Step | undefined {
       : { kind: "park", wakes: [], remember: { tick: state.memory.tick }, watches: "kept" };
   if (action.outcome.kind !== "completed") return undefined;
   return completionRecord(state, { call: action.call, outcome: action.outcome });
+}
+
+/**
+ * Before a StageSet is torn down: the completion of a Lifetime action goes on record, or a namesake would run it again. For
+ * a minute where the write is refused; nothing keeps a StageSet longer.
+ */
+export function outlivingStep(state: PassState, deletedAt: number): Step | undefined {
+  const { action } = state.memory;
+  if (action?.outcome?.kind !== "completed" || !outlivesStageSet(action)) return undefined;
+  const { recordFailure } = state.results;
+  if (recordFailure === undefined) return completionRecord(state, { call: action.call, outcome: action.outcome });
+  if (state.now - deletedAt >= outlivingMs) return undefined;
+  return end({ ready: undefined, next: { afterMs: outlivingLookMs, jitter: 0 }, failure: recordFailure });
 }
 
 type Completed = Extract<ActionOutcome, { kind: "completed" }>;

@@ -1,3 +1,4 @@
+import type { StageStatus } from "../../api/stage-set.ts";
 import { unfinishedActions } from "../actions/unfinished.ts";
 import { dirtyHalt } from "../holds/dirty-halt.ts";
 import { entryHolds } from "../holds/entry-holds.ts";
@@ -77,7 +78,8 @@ export function planGoals(input: GoalInput): Goals {
     }
     const applies = sameIdentity(applied, identity);
     const { revision } = identity;
-    const { version, ledger, versionHold } = input;
+    const { ledger, versionHold } = input;
+    const version = input.version ?? (halt === undefined ? undefined : leftVersion(input, entry));
     const unfinished = unfinishedActions(stage, entry, { stage: stage.name, revision, version, ledger });
     const acts = halt === undefined && !onlyKeeps;
     if (!entering && !applies && (halt !== undefined || versionHold !== undefined)) {
@@ -104,6 +106,14 @@ export function planGoals(input: GoalInput): Goals {
     onlyKeeps,
     standstill: still !== undefined,
   };
+}
+
+/**
+ * Under a halt nobody asks which version the release goes to: Version actions are done that are done for what their stage was
+ * begun for. The empty text is no version, for which none is.
+ */
+function leftVersion({ spec }: GoalInput, entry: StageStatus | undefined): string | undefined {
+  return spec.version === undefined ? undefined : (entry?.ledgerVersion ?? "");
 }
 
 function firstHold(holds: readonly ReturnType<EntryHold>[], index: number): Hold | undefined {

@@ -4,7 +4,7 @@ import { revisionKeys, type Pin } from "../pins.ts";
 import { deepEqual } from "../../lib/equal.ts";
 import type { StageSetSpec } from "../../api/stage-set.ts";
 import { orderedStages, readyCondition, stageEntry, withReady } from "../status.ts";
-import { actedStep } from "./action-step.ts";
+import { actedStep, outlivingStep } from "./action-step.ts";
 import { backoffLeftMs, connectFailure, runningRun, sourcesMoved } from "./failures.ts";
 import { end, endFailed, endSuspended, finishPass, isStalledReason } from "./finish.ts";
 import { budgetStep } from "./budget-step.ts";
@@ -102,7 +102,8 @@ function joined(state: PassState, step: Step): Step {
 
 function decide(state: PassState): Step {
   const { snapshot, stored } = state;
-  if (snapshot.deletedAt !== undefined) return teardownStep(state, snapshot.deletedAt);
+  if (snapshot.deletedAt !== undefined)
+    return outlivingStep(state, snapshot.deletedAt) ?? teardownStep(state, snapshot.deletedAt);
   if (!stored.hasFinalizer) return { kind: "record", write: { kind: "finalizer", change: "add" } };
   const acted = actedStep(state);
   if (acted !== undefined) return acted;
