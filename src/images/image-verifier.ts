@@ -7,6 +7,8 @@ import { deadline, DeadlineExceeded } from "../lib/abort.ts";
 import type { Clock } from "../lib/clock.ts";
 import { createFairLimiter } from "../lib/fair-limiter.ts";
 import { asArray, asText, at } from "../lib/json.ts";
+import { createHostPlaces } from "./host-places.ts";
+import { createReadBudget, type ReadBudget, type ReadMemory } from "./read-budget.ts";
 import { bundleJobName, type BundleToCheck, type CheckedBundle } from "./bundle-to-check.ts";
 import { isDigest, openRepository, type Credential, type RegistryOptions, type Repository } from "./registry-client.ts";
 import { RegistryError } from "./registry-error.ts";
@@ -25,7 +27,10 @@ const mostDescriptors = 512;
 const bundleTimeoutMs = 10_000;
 const mostRemembered = 10_000;
 /** A registry that answers no one must not keep other namespaces from theirs. */
-const places = { places: 48, placesPerGroup: 4, burst: 100, perSecond: 50 };
+const places = { places: 96, placesPerGroup: 4, burst: 100, perSecond: 50 };
+const placesPerHost = { places: 8, placesPerGroup: 4 };
+/** Held at one time of large answers of all registries. */
+const mostBytesHeld = 64 * 1024 * 1024;
 
 /** What became of one image. `unknown`: it could not be told whether it is signed, so it is not. */
 export type ImageVerdict =
@@ -63,27 +68,38 @@ export interface ImageVerifierOptions extends RegistryOptions {
 export function createImageVerifier(options: ImageVerifierOptions): ImageVerifier {
   const { clock } = options;
   const turns = createFairLimiter({ clock, ...places });
+  const hosts = createHostPlaces({ clock, ...placesPerHost });
+  const memory: ReadMemory = { left: mostBytesHeld };
   const accepted = createMemory<true>(clock, acceptedForMs);
   const refused = createMemory<ImageVerdict>(clock, refusedForMs);
 
-  const judge = async (request: VerifyRequest, signal: AbortSignal): Promise<ImageVerdict> => {
-    const { image, pinned } = request;
-    const { reference, policies } = image;
-    const repository = openRepository(reference, options, request.credential);
-    const digest = reference.digest ?? pinned ?? (await repository.resolve(reference.tag ?? "latest", signal));
-    if (!isDigest(digest)) return { kind: "refused", why: `its digest is not of sha256` };
+  /** What is known of the image at this digest, and else what has to be asked for. */
+  const recall = async (request: VerifyRequest, digest: string, signal: AbortSignal): Promise<Recalled> => {
+    if (!isDigest(digest)) return { verdict: { kind: "refused", why: `its digest is not of sha256` } };
+    const { reference, policies } = request.image;
     const keyless = policies.some(({ authorities }) => needsTrustedRoot(authorities));
     const root = keyless ? await options.trustedRoot(signal) : undefined;
     const keyOf = (policy: JudgingPolicy): string => JSON.stringify([digest, policy.version, rootKey(policy, root)]);
     const open = policies.filter((policy) => accepted.get(keyOf(policy)) === undefined);
-    if (open.length === 0) return { kind: "accepted", digest };
+    if (open.length === 0) return { verdict: { kind: "accepted", digest } };
     const name = JSON.stringify([
       ...[request.queue, request.puller, reference.registry, reference.repository, digest],
       ...open.map((policy) => keyOf(policy)),
     ]);
     const known = refused.get(name);
-    if (known !== undefined) return known;
-    const { left, why } = await checkAll(repository, { digest, policies: open, root, queue: request.queue }, signal);
+    return known === undefined ? { verdict: undefined, asking: { open, root, keyOf, name } } : { verdict: known };
+  };
+
+  const judge = async (request: VerifyRequest, budget: ReadBudget, signal: AbortSignal): Promise<ImageVerdict> => {
+    const { reference } = request.image;
+    const repository = openRepository(reference, { ...options, budget }, request.credential);
+    const digest = knownDigest(request) ?? (await repository.resolve(reference.tag ?? "latest", signal));
+    // Another one may have asked meanwhile.
+    const known = await recall(request, digest, signal);
+    if (known.verdict !== undefined) return known.verdict;
+    const { open, root, keyOf, name } = known.asking;
+    const from = { digest, policies: open, root, queue: request.queue, budget };
+    const { left, why } = await checkAll(repository, from, signal);
     for (const policy of open) if (!left.includes(policy)) accepted.set(keyOf(policy), true);
     const [first] = left;
     if (first === undefined) return { kind: "accepted", digest };
@@ -103,19 +119,19 @@ export function createImageVerifier(options: ImageVerifierOptions): ImageVerifie
       readonly policies: readonly JudgingPolicy[];
       readonly root: string | undefined;
       readonly queue: string;
+      readonly budget: ReadBudget;
     },
     signal: AbortSignal,
   ): Promise<{ readonly left: readonly JudgingPolicy[]; readonly why: string }> => {
     let left = from.policies;
     let why = "it is not signed";
-    let budget = mostBytesPerImage;
     const descriptors = await repository.referrers(from.digest, mostDescriptors, signal);
     const bundles = descriptors.filter(({ artifactType }) => artifactType.startsWith(bundleType));
     for (const { digest } of bundles.slice(0, mostReferrers)) {
-      if (budget <= 0) return { left, why: `its bundles have more than ${mostBytesPerImage} bytes` };
-      const bundle = await readBundle(repository, digest, Math.min(mostBundleBytes, budget), signal);
+      from.budget.release();
+      if (from.budget.isSpent) return { left, why: `its bundles have more than ${mostBytesPerImage} bytes` };
+      const bundle = await readBundle(repository, digest, signal);
       if (bundle === undefined) continue;
-      budget -= bundle.byteLength;
       const checked = await check(
         {
           bundle,
@@ -147,16 +163,40 @@ export function createImageVerifier(options: ImageVerifierOptions): ImageVerifie
     }
   };
 
+  /** What `work` finds out within the time of one image. */
+  const inTime = async <Found>(
+    { image }: VerifyRequest,
+    work: (signal: AbortSignal) => Promise<Found>,
+    signal: AbortSignal,
+  ): Promise<Found> => {
+    using limit = deadline(clock, { timeoutMs: imageTimeoutMs, what: "verifying", parent: signal });
+    try {
+      return await work(limit.signal);
+    } catch (cause) {
+      signal.throwIfAborted();
+      if (!limit.signal.aborted && !(cause instanceof DeadlineExceeded)) throw cause;
+      const why = `registry "${image.reference.registry}" does not answer in time`;
+      throw new RegistryError("unavailable", why, { cause });
+    }
+  };
+
   return {
     async verify(request, signal) {
-      using limit = deadline(clock, { timeoutMs: imageTimeoutMs, what: "verifying", parent: signal });
       try {
-        using _turn = await turns.acquire(request.queue, limit.signal);
-        return await judge(request, limit.signal);
+        const digest = knownDigest(request);
+        // Nobody has to be asked for what is known: it waits for no registry, and for nobody who does.
+        const known =
+          digest === undefined ? undefined : await inTime(request, (limit) => recall(request, digest, limit), signal);
+        if (known?.verdict !== undefined) return known.verdict;
+        using _host = await hosts.acquire(request.image.reference.registry, request.queue, signal);
+        using _turn = await turns.acquire(request.queue, signal);
+        const budget = createReadBudget(mostBytesPerImage, memory);
+        try {
+          return await inTime(request, (limit) => judge(request, budget, limit), signal);
+        } finally {
+          budget.release();
+        }
       } catch (error) {
-        signal.throwIfAborted();
-        if (limit.signal.aborted || error instanceof DeadlineExceeded)
-          return { kind: "unknown", why: `registry "${request.image.reference.registry}" does not answer in time` };
         if (!(error instanceof RegistryError)) throw error;
         return { kind: error.reason === "unavailable" ? "unknown" : "refused", why: error.message };
       }
@@ -164,11 +204,29 @@ export function createImageVerifier(options: ImageVerifierOptions): ImageVerifie
   };
 }
 
+type Recalled =
+  | { readonly verdict: ImageVerdict }
+  | {
+      readonly verdict: undefined;
+      readonly asking: {
+        /** Policies that have not accepted it. */
+        readonly open: readonly JudgingPolicy[];
+        readonly root: string | undefined;
+        readonly keyOf: (policy: JudgingPolicy) => string;
+        /** Of a refusal. */
+        readonly name: string;
+      };
+    };
+
+/** Without asking what a tag means. */
+function knownDigest({ image, pinned }: VerifyRequest): string | undefined {
+  return image.reference.digest ?? pinned;
+}
+
 /** The one layer of a bundle's manifest that is the bundle; undefined where there is none. */
 async function readBundle(
   repository: Repository,
   digest: string,
-  maxBytes: number,
   signal: AbortSignal,
 ): Promise<Uint8Array | undefined> {
   try {
@@ -177,7 +235,7 @@ async function readBundle(
       (asText(at(each, "mediaType")) ?? "").startsWith(bundleType),
     );
     const blob = asText(at(layer, "digest")) ?? "";
-    return isDigest(blob) ? await repository.blob(blob, maxBytes, signal) : undefined;
+    return isDigest(blob) ? await repository.blob(blob, mostBundleBytes, signal) : undefined;
   } catch (error) {
     // One that is listed and is not there, or is not what it is listed as, keeps nobody from another one.
     if (error instanceof RegistryError && error.reason !== "unavailable") return undefined;

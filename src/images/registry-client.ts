@@ -4,6 +4,7 @@ import { asText, at } from "../lib/json.ts";
 import type { GuardedFetch, GuardedResponse } from "../outbound/guard.ts";
 import { OutboundError } from "../outbound/outbound-error.ts";
 import { mayReceiveCredentials, parseChallenge, type Challenge } from "./challenge.ts";
+import type { ReadBudget } from "./read-budget.ts";
 import { RegistryError } from "./registry-error.ts";
 
 /** What a registry knows somebody by. */
@@ -17,10 +18,17 @@ const mostRedirects = 5;
 /** What the distribution specification has registries accept at most. */
 const mostManifestBytes = 4 * 1024 * 1024;
 const mostTokenBytes = 64 * 1024;
+/** Read as JSON, which nothing else runs beside: bundles' manifests, and pages of referrers. */
+const mostBundleManifestBytes = 64 * 1024;
+const mostIndexBytes = 512 * 1024;
 const mostIndexPages = 8;
 
+const indexType = "application/vnd.oci.image.index.v1+json";
+/** How registries answer what they do not have an API for. */
+const noApi: readonly number[] = [400, 404, 405, 406, 501];
+
 const manifestTypes = [
-  "application/vnd.oci.image.index.v1+json",
+  indexType,
   "application/vnd.oci.image.manifest.v1+json",
   "application/vnd.docker.distribution.manifest.list.v2+json",
   "application/vnd.docker.distribution.manifest.v2+json",
@@ -30,6 +38,8 @@ export interface RegistryOptions {
   readonly fetch: GuardedFetch;
   /** Whether `host[:port]` is spoken to in the clear. */
   readonly isInsecure: (registry: string) => boolean;
+  /** Of everything that is read; without one, each answer has its own bound alone. */
+  readonly budget?: ReadBudget;
 }
 
 /** A repository of a registry, asked in the name of one who pulls from it. Lives for one image. */
@@ -38,7 +48,7 @@ export interface Repository {
   resolve(tag: string, signal: AbortSignal): Promise<string>;
   /** Every descriptor that refers to the digest, as the registry lists them, at most `most`. @throws {RegistryError} */
   referrers(digest: string, most: number, signal: AbortSignal): Promise<readonly Descriptor[]>;
-  /** A manifest that has this digest. @throws {RegistryError} */
+  /** The manifest of a bundle, that has this digest. @throws {RegistryError} */
   manifest(digest: string, signal: AbortSignal): Promise<unknown>;
   /** A blob that has this digest. @throws {RegistryError} */
   blob(digest: string, maxBytes: number, signal: AbortSignal): Promise<Uint8Array>;
@@ -54,8 +64,10 @@ interface Asked {
   readonly path: string;
   readonly accept: string;
   readonly maxBytes: number;
-  /** Of the answer to a 404: undefined instead of an error. */
-  readonly absent?: "undefined";
+  /** Answers that are undefined instead of an error. */
+  readonly absent?: readonly number[];
+  /** What else the answer is undefined as well. */
+  readonly type?: string;
 }
 
 interface Answer {
@@ -86,8 +98,9 @@ export function openRepository(
     }
     await using response = first;
     const { status } = response;
-    if (status === 404 && asked.absent !== undefined) return undefined;
+    if (asked.absent?.includes(status) === true) return undefined;
     if (status !== 200) throw failed(status);
+    if (asked.type !== undefined && mediaType(response.header("content-type")) !== asked.type) return undefined;
     const bytes = asked.method === "HEAD" ? new Uint8Array() : await bodyOf(response, asked.maxBytes, signal);
     return { bytes, header: (name) => response.header(name) };
   };
@@ -166,6 +179,7 @@ export function openRepository(
       for await (const chunk of response.body) {
         signal.throwIfAborted();
         size += chunk.byteLength;
+        options.budget?.take(chunk.byteLength, size);
         if (size > maxBytes) throw refused(`answers with more than ${maxBytes} bytes`);
         chunks.push(chunk);
       }
@@ -199,7 +213,7 @@ export function openRepository(
       method: "GET",
       path: path(`manifests/${digest}`),
       accept: manifestTypes,
-      maxBytes: mostManifestBytes,
+      maxBytes: mostBundleManifestBytes,
     };
     return checked((await ask(asked, signal))?.bytes ?? new Uint8Array(), digest);
   };
@@ -219,13 +233,14 @@ export function openRepository(
     },
     async referrers(digest, most, signal) {
       const found: Descriptor[] = [];
-      const asked = { method: "GET", accept: manifestTypes, maxBytes: mostManifestBytes, absent: "undefined" } as const;
+      const asked = { method: "GET", accept: indexType, maxBytes: mostIndexBytes } as const;
       let next: string | undefined = path(`referrers/${digest}`);
       for (let page = 0; next !== undefined && page < mostIndexPages && found.length < most; page++) {
-        const answer: Answer | undefined = await ask({ ...asked, path: next }, signal);
+        const answer: Answer | undefined = await ask({ ...asked, path: next, absent: noApi, type: indexType }, signal);
         if (answer === undefined && page === 0) {
           // A registry without the API: clients keep the list under a tag (OCI distribution, referrers tag schema).
-          const tagged = await ask({ ...asked, path: path(`manifests/${digest.replace(":", "-")}`) }, signal);
+          const tag = path(`manifests/${digest.replace(":", "-")}`);
+          const tagged = await ask({ ...asked, path: tag, accept: manifestTypes, absent: [404] }, signal);
           return descriptorsOf(tagged === undefined ? undefined : parsed(textOf(tagged))).slice(0, most);
         }
         if (answer === undefined) break;
@@ -254,6 +269,10 @@ export function isDigest(text: string): boolean {
 
 function digestOf(bytes: Uint8Array): string {
   return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+}
+
+function mediaType(contentType = ""): string {
+  return (contentType.split(";")[0] ?? "").trim().toLowerCase();
 }
 
 function textOf({ bytes }: Answer): string {

@@ -162,6 +162,7 @@ describe("registries that mean no good", () => {
     const descriptors = Array.from({ length: 600 }, (_, index) => ({ digest: digestOf(String(index)) }));
     const server = await serve((request, response) => {
       response.writeHead(200, {
+        "content-type": "application/vnd.oci.image.index.v1+json; charset=utf-8",
         link: `<${request.url?.includes("page") === true ? `http://${other.host}/` : `${request.url ?? ""}?page=2`}>; rel="next"`,
       });
       response.end(JSON.stringify({ manifests: [7, { digest: "sha256:short" }, ...descriptors] }));
@@ -172,6 +173,40 @@ describe("registries that mean no good", () => {
     expect(server.seen).toHaveLength(2);
     const bounded = await repositoryAt(server.host).referrers(asked, 10, signal);
     expect(bounded).toHaveLength(10);
+  });
+
+  test.each([
+    [400, "application/json"],
+    [404, "text/plain"],
+    [405, "text/plain"],
+    [406, "text/plain"],
+    [501, "text/plain"],
+    [200, "text/html"],
+    [200, undefined],
+  ])(
+    "one without the API of referrers, which answers %i of type %s: they are read under the tag",
+    async (status, type) => {
+      const server = await serve((request, response) => {
+        if (request.url?.includes("/referrers/") === true) {
+          response.writeHead(status, type === undefined ? {} : { "content-type": type });
+          response.end("<html>");
+        } else response.end(JSON.stringify({ manifests: [{ digest: asked }] }));
+      });
+      expect(await repositoryAt(server.host).referrers(asked, 10, signal)).toEqual([
+        { digest: asked, artifactType: "" },
+      ]);
+      expect(server.seen.at(-1)?.path).toBe(`/v2/team/app/manifests/${asked.replace(":", "-")}`);
+    },
+  );
+
+  test("what is read as JSON is small", async () => {
+    const server = await serve((_request, response) => {
+      response.writeHead(200, { "content-type": "application/vnd.oci.image.index.v1+json" });
+      response.end(Buffer.alloc(600 * 1024, " "));
+    });
+    const repository = repositoryAt(server.host);
+    expect((await failureOf(repository.manifest(asked, signal))).text).toContain("more than 65536 bytes");
+    expect((await failureOf(repository.referrers(asked, 10, signal))).text).toContain("more than 524288 bytes");
   });
 
   test("link-local addresses are not asked, whoever names them", async () => {
