@@ -3,11 +3,14 @@ import { quote } from "../domain/validation/finding.ts";
 import { skipUnusable, type BreakGlass } from "../domain/images/break-glass.ts";
 import { planImages, type GovernedImage } from "../domain/images/plan-images.ts";
 import { pullerOf } from "../domain/images/pod-spec.ts";
+import { mostPins } from "../domain/images/pins.ts";
 import { parseImageReference, pinnedImage } from "../domain/images/reference.ts";
 import type { JudgingPolicy } from "../domain/images/governing.ts";
 import type { Credential } from "../images/registry-client.ts";
 import type { ImageVerdict, ImageVerifier } from "../images/image-verifier.ts";
 import type { Access } from "../identity/access.ts";
+import { deadline } from "../lib/abort.ts";
+import type { Clock } from "../lib/clock.ts";
 import { readPullCredential, type Pulls } from "./pull-secrets.ts";
 
 /** The policies of this moment; without their kind there are none, and where they cannot be read nothing may pass. */
@@ -17,6 +20,7 @@ export type PolicyView =
 
 /** What images are judged with. */
 export interface ImageGate {
+  readonly clock: Clock;
   readonly policies: () => PolicyView;
   readonly verifier: ImageVerifier;
   /** `--require-image-verification`. */
@@ -55,6 +59,8 @@ export interface GateRequest {
 
 /** Images of one stage or action that are asked for at once. */
 const inFlight = 4;
+/** For all images of one stage or action: a pass that waits for them hears of nothing else. */
+const gateTimeoutMs = 120_000;
 /** Who pulls one image: more are of no use. */
 const mostPullers = 8;
 
@@ -83,6 +89,10 @@ export async function passGate(gate: ImageGate, request: GateRequest, signal: Ab
   const note = skipUnusable(request.annotations, gate.breakGlass);
   const told = (why: string): string => (note === undefined ? why : `${why} (${note})`);
   if (plan.refused !== undefined) return { kind: "refused", why: told(plan.refused) };
+  if (plan.governed.length > mostPins) {
+    const why = `${plan.governed.length} images are governed by policies, of which ${mostPins} can be verified at once`;
+    return { kind: "refused", why: told(why) };
+  }
   const pullers = plan.governed.length === 0 ? new Map<string, readonly Pulls[]>() : pullersOf(request);
   const judged: {
     readonly image: GovernedImage;
@@ -90,6 +100,7 @@ export async function passGate(gate: ImageGate, request: GateRequest, signal: Ab
     readonly unread: readonly string[];
   }[] = [];
   const waiting = [...plan.governed];
+  using limit = deadline(gate.clock, { timeoutMs: gateTimeoutMs, what: "verifying images", parent: signal });
   const judgeNext = async (): Promise<void> => {
     for (let image = waiting.shift(); image !== undefined; image = waiting.shift()) {
       const unread: string[] = [];
@@ -107,12 +118,21 @@ export async function passGate(gate: ImageGate, request: GateRequest, signal: Ab
           puller: JSON.stringify([request.accessKey, pulls]),
           queue: request.queue,
         },
-        signal,
+        limit.signal,
       );
       judged.push({ image, verdict, unread });
+      // Nothing is applied any more, whatever becomes of the rest.
+      if (verdict.kind !== "accepted") waiting.length = 0;
     }
   };
-  await Promise.all(Array.from({ length: inFlight }, judgeNext));
+  try {
+    await Promise.all(Array.from({ length: inFlight }, judgeNext));
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!limit.signal.aborted) throw error;
+    const why = `cannot verify ${plan.governed.length} images: it takes longer than ${gateTimeoutMs / 1_000} s`;
+    return { kind: "unknown", why: told(why) };
+  }
   const byImage = new Map(judged.map((each) => [each.image.image, each]));
   const inOrder = plan.governed.flatMap(({ image }) => byImage.get(image) ?? []);
   const failed =

@@ -32,6 +32,7 @@ export function buildImageGate(parts: {
   const logger = parts.logger.with({ logger: "imageverify" });
   let saidAbsent = false;
   return {
+    clock,
     policies: () => {
       const view = viewOf(caches.policies);
       if (view === "absent" && !saidAbsent) {
