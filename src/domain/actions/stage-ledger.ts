@@ -39,17 +39,19 @@ export function* lifetimeActions({ stages }: StageSetSpec): Generator<LedgerName
 }
 
 export function completionOf(ledger: StoredLedger | undefined, name: LedgerName): CompletedAction | undefined {
-  return ledger?.status.completedActions?.find((entry) => isSame(entry, name));
+  const list = ledger?.status.completedActions;
+  return list === undefined ? undefined : indexOf(list).get(keyOf(name));
 }
 
 /** The status with one more completion. One that is on record already stays as it is, whoever put it there. */
 export function withLedgerCompletion(status: StageLedgerStatus, completion: CompletedAction): StageLedgerStatus {
   const before = status.completedActions ?? [];
-  return withCompletions(status, before.some((entry) => isSame(entry, completion)) ? before : [...before, completion]);
+  return withCompletions(status, indexOf(before).has(keyOf(completion)) ? before : [...before, completion]);
 }
 
 export function withoutLedgerCompletions(status: StageLedgerStatus, lost: readonly LedgerName[]): StageLedgerStatus {
-  const kept = (status.completedActions ?? []).filter((entry) => !lost.some((name) => isSame(entry, name)));
+  const gone = new Set(lost.map(keyOf));
+  const kept = (status.completedActions ?? []).filter((entry) => !gone.has(keyOf(entry)));
   return withCompletions(status, kept);
 }
 
@@ -70,14 +72,17 @@ export function promoteBaseline(
   { baseline, status }: StoredLedger,
   { spec, now }: { readonly spec: StageSetSpec; readonly now: number },
 ): { readonly status: StageLedgerStatus; readonly invalid: string | undefined } {
-  const declared = [...lifetimeActions(spec)];
-  const unresolved = baseline.filter((entry) => !declared.some((name) => isSame(entry, name)));
-  let next = status;
-  for (const entry of baseline) {
-    if (unresolved.includes(entry)) continue;
-    const { stage, action } = entry;
-    next = withLedgerCompletion(next, { stage, action, origin: "Baselined", completedAt: timestamp(now) });
+  const declared = new Set(Array.from(lifetimeActions(spec), keyOf));
+  const unresolved = baseline.filter((entry) => !declared.has(keyOf(entry)));
+  const before = status.completedActions ?? [];
+  const added = new Map<string, CompletedAction>();
+  for (const { stage, action } of baseline) {
+    const key = keyOf({ stage, action });
+    if (!declared.has(key) || added.has(key) || indexOf(before).has(key)) continue;
+    added.set(key, { stage, action, origin: "Baselined", completedAt: timestamp(now) });
   }
+  const isResolved = unresolved.length < baseline.length;
+  let next = isResolved ? withCompletions(status, added.size === 0 ? before : [...before, ...added.values()]) : status;
   const count = next.completedActions?.length ?? 0;
   // A ledger as another controller left it is not written for its count alone.
   if (next !== status && next.completedCount !== count) next = { ...next, completedCount: count };
@@ -119,6 +124,20 @@ function withCompletions(status: StageLedgerStatus, completedActions: readonly C
   return { ...status, completedActions, completedCount: completedActions.length };
 }
 
-function isSame(a: LedgerName, b: LedgerName): boolean {
-  return a.stage === b.stage && a.action === b.action;
+/** By name, of each list that was asked; of several entries of one name the first counts. Lists are never changed. */
+const indexes = new WeakMap<readonly CompletedAction[], ReadonlyMap<string, CompletedAction>>();
+
+/** Takes time in proportion to the list once, however often and for whatever the list is asked. */
+function indexOf(list: readonly CompletedAction[]): ReadonlyMap<string, CompletedAction> {
+  const known = indexes.get(list);
+  if (known !== undefined) return known;
+  const index = new Map<string, CompletedAction>();
+  for (const entry of list) if (!index.has(keyOf(entry))) index.set(keyOf(entry), entry);
+  indexes.set(list, index);
+  return index;
+}
+
+/** No two names have the same one, whatever others wrote into a StageLedger. */
+function keyOf({ stage, action }: LedgerName): string {
+  return `${stage.length}/${stage}/${action}`;
 }
