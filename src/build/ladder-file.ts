@@ -1,6 +1,12 @@
 import type { LadderFile } from "../domain/versions/read-migrations.ts";
 import { parseYaml, YamlProblem } from "./yaml-parse.ts";
 
+/** Of all files of a ladder: as much as a StageSet can hold inline. Parsed, a hostile one takes some 200 MB for a moment. */
+export const mostLadderBytes = 1024 * 1024;
+
+/** What is wrong with the file that does not fit any more, and what helps. */
+export const tooLarge = `makes the ladder larger than ${mostLadderBytes} bytes: give long content to steps as artifacts, or take out migrations that no installation has to cross`;
+
 /** What an unquoted version or constraint would lose as a number. */
 const asWritten: ReadonlySet<string> = new Set(["to", "from"]);
 

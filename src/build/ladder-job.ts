@@ -13,7 +13,9 @@ export interface LadderInput {
   readonly root: string;
   readonly path: string;
 }
-export type LadderOutput = ({ readonly kind: "read" } & ReadMigrations) | { readonly kind: "damaged" };
+export type LadderOutput =
+  /** `bytes`: of the files. */
+  ({ readonly kind: "read"; readonly bytes: number } & ReadMigrations) | { readonly kind: "damaged" };
 
 /** Reads and parses a ladder away from everybody else: its YAML comes from a tenant. */
 export const ladderJob: Job = async (input) => {
@@ -22,5 +24,12 @@ export const ladderJob: Job = async (input) => {
   const tree = await readLadderTree(root, path);
   if (tree.kind === "damaged") return { output: tree satisfies LadderOutput };
   const { migrations, problems } = readMigrations(tree.files);
-  return { output: { kind: "read", migrations, problems: problems.slice(0, mostProblems) } satisfies LadderOutput };
+  return {
+    output: {
+      kind: "read",
+      bytes: tree.bytes,
+      migrations,
+      problems: problems.slice(0, mostProblems),
+    } satisfies LadderOutput,
+  };
 };

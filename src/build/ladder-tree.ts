@@ -2,30 +2,32 @@ import type { LadderFile } from "../domain/versions/read-migrations.ts";
 import { isLadderFile } from "../domain/versions/read-migrations.ts";
 import type { ArtifactTree } from "../pack/artifact-tree.ts";
 import { PackError } from "../pack/pack-error.ts";
-import { readLadderFile } from "./ladder-file.ts";
+import { mostLadderBytes, readLadderFile, tooLarge } from "./ladder-file.ts";
 import { openTree } from "./open-tree.ts";
 import { cleanedPath } from "./text-file.ts";
 
-/** Bounds of one ladder: 200 migrations of 200 actions each need a fraction of it. */
+/** Bounds one ladder, beside {@link mostLadderBytes}. */
 const mostFiles = 1_000;
-const mostBytes = 16 * 1024 * 1024;
 
 /** The files of a ladder, or that what is kept of the artifact is not what was fetched. */
 export type LadderTree =
-  { readonly kind: "files"; readonly files: readonly LadderFile[] } | { readonly kind: "damaged" };
+  /** `bytes`: of those that were read. */
+  | { readonly kind: "files"; readonly files: readonly LadderFile[]; readonly bytes: number }
+  | { readonly kind: "damaged" };
 
 /** Reads the ladder at a file or directory of an artifact (spec 30 §7); what is wrong with it is a value, not thrown. */
 export async function readLadderTree(root: string, written: string): Promise<LadderTree> {
   try {
     using tree = await openTree(root);
-    return { kind: "files", files: [...filesAt(tree, cleanedPath(written))] };
+    const read = { bytes: 0 };
+    return { kind: "files", files: [...filesAt(tree, cleanedPath(written), read)], bytes: read.bytes };
   } catch (error) {
     if (error instanceof PackError) return { kind: "damaged" };
     throw error;
   }
 }
 
-function* filesAt(tree: ArtifactTree, path: string | undefined): Generator<LadderFile> {
+function* filesAt(tree: ArtifactTree, path: string | undefined, read: Read): Generator<LadderFile> {
   const entry = path === undefined ? undefined : tree.find(path);
   if (path === undefined || entry === undefined) {
     yield {
@@ -38,7 +40,7 @@ function* filesAt(tree: ArtifactTree, path: string | undefined): Generator<Ladde
   if (entry.kind === "file") {
     if (!isLadderFile(path.slice(path.lastIndexOf("/") + 1)))
       yield { kind: "unreadable", path, problem: "is no .yaml, .yml or .json file, and so is not read" };
-    else yield* contentsOf(tree, [{ path, shown: path, bytes: entry.bytes }]);
+    else yield* contentsOf(tree, [{ path, shown: path, bytes: entry.bytes }], read);
     return;
   }
   const found: Found[] = [];
@@ -51,7 +53,7 @@ function* filesAt(tree: ArtifactTree, path: string | undefined): Generator<Ladde
   }
   // Byte order of the whole path: a directory's own order ends at its names.
   found.sort((a, b) => Buffer.compare(Buffer.from(a.shown), Buffer.from(b.shown)));
-  yield* contentsOf(tree, found);
+  yield* contentsOf(tree, found, read);
 }
 
 interface Found {
@@ -79,14 +81,18 @@ function* filesBelow(tree: ArtifactTree, root: string): Generator<Found> {
   }
 }
 
-function* contentsOf(tree: ArtifactTree, files: readonly Found[]): Generator<LadderFile> {
-  let left = mostBytes;
+/** How much was read so far. */
+interface Read {
+  bytes: number;
+}
+
+function* contentsOf(tree: ArtifactTree, files: readonly Found[], read: Read): Generator<LadderFile> {
   for (const { path, shown, bytes } of files) {
-    left -= bytes;
-    if (left < 0) {
-      yield { kind: "unreadable", path: shown, problem: `makes the ladder larger than ${mostBytes} bytes` };
+    if (read.bytes + bytes > mostLadderBytes) {
+      yield { kind: "unreadable", path: shown, problem: tooLarge };
       return;
     }
+    read.bytes += bytes;
     yield readLadderFile({ path: shown, bytes: tree.read(path) });
   }
 }

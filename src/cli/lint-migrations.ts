@@ -1,7 +1,7 @@
 import { lstat, readdir, readFile, realpath, stat } from "node:fs/promises";
 import { basename, join, relative, sep } from "node:path";
 import { parseStageSet } from "../api/stage-set.ts";
-import { readLadderFile } from "../build/ladder-file.ts";
+import { mostLadderBytes, readLadderFile, tooLarge } from "../build/ladder-file.ts";
 import { parseYaml, YamlProblem } from "../build/yaml-parse.ts";
 import type { CelCheck } from "../engine/facts/cel.ts";
 import { asText, at } from "../lib/json.ts";
@@ -29,8 +29,6 @@ export interface LintTools {
   check(expression: string, o: { readonly signal: AbortSignal }): Promise<CelCheck>;
 }
 
-/** As of an artifact (spec 20 §4). */
-const maxFileBytes = 16 * 1024 * 1024;
 const mostFiles = 10_000;
 
 /**
@@ -91,7 +89,7 @@ async function readLadder(path: string, io: CommandIo): Promise<readonly LadderF
   if (!info.isDirectory())
     return [
       isLadderFile(basename(path))
-        ? await readOne(path, path, io)
+        ? await readOne(path, { path, room: { bytes: mostLadderBytes } }, io)
         : { kind: "unreadable", path, problem: "is no .yaml, .yml or .json file, and so is not read" },
     ];
   const entries = await read(path, () => readdir(path, { recursive: true, withFileTypes: true }));
@@ -105,11 +103,13 @@ async function readLadder(path: string, io: CommandIo): Promise<readonly LadderF
     );
   const sorted = names.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   const files: LadderFile[] = [];
+  const room = { bytes: mostLadderBytes };
   for (const name of sorted) {
     const file = join(path, name);
+    if (room.bytes < 0) break;
     if (await leavesRoot(file, path))
       files.push({ kind: "unreadable", path: name, problem: "is a link that leads out of the directory" });
-    else files.push(await readOne(file, name, io));
+    else files.push(await readOne(file, { path: name, room }, io));
   }
   return files;
 }
@@ -121,11 +121,16 @@ async function leavesRoot(file: string, root: string): Promise<boolean> {
   return !target.startsWith(base + sep);
 }
 
-async function readOne(file: string, path: string, io: CommandIo): Promise<LadderFile> {
+/** `room`: for what is left to read of the ladder; below zero after the file that did not fit. */
+async function readOne(
+  file: string,
+  { path, room }: { readonly path: string; readonly room: { bytes: number } },
+  io: CommandIo,
+): Promise<LadderFile> {
   const info = await read(file, () => stat(file));
   if (!info.isFile()) return { kind: "unreadable", path, problem: "is no regular file" };
-  if (info.size > maxFileBytes)
-    return { kind: "unreadable", path, problem: `has ${info.size} bytes, want at most ${maxFileBytes}` };
+  room.bytes -= info.size;
+  if (room.bytes < 0) return { kind: "unreadable", path, problem: tooLarge };
   return readLadderFile({ path, bytes: await read(file, () => readFile(file, { signal: io.signal })) });
 }
 

@@ -14,8 +14,10 @@ import type { AheadRenders } from "./ahead.ts";
 import type { ActionRuns } from "./action-runs.ts";
 import type { Cel } from "./facts/cel.ts";
 import type { RenderCache } from "./facts/render-cache.ts";
+import type { LadderCache } from "./facts/ladder-cache.ts";
 import type { ImageGate } from "./image-gate.ts";
 import type { Journal, StageSetKey } from "./journal.ts";
+import type { LadderAhead } from "./ladder-check.ts";
 import type { MetricReadings } from "./metrics/metric-readings.ts";
 import type { Observer } from "./observer.ts";
 import type { PodCauses } from "./pod-causes.ts";
@@ -89,6 +91,9 @@ export interface Engine {
     readonly allowLoopback: boolean;
     /** `--allowed-action-hosts`; undefined: it is empty. */
     readonly isAllowedHost: ((host: string) => boolean) | undefined;
+    readonly cache: LadderCache;
+    /** One at a time, for those that no pass asks for. */
+    readonly ahead: LadderAhead;
   };
   readonly podCauses: PodCauses;
   readonly aheads: AheadRenders;

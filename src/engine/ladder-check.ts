@@ -1,7 +1,34 @@
 import { KubeError } from "../kube/error.ts";
+import { createSemaphore } from "../lib/semaphore.ts";
 import type { Engine } from "./engine.ts";
 import { readLadder } from "./facts/ladder.ts";
 import type { Pass } from "./pass.ts";
+
+/** Looks ahead, one at a time, and one of each StageSet: thousands of them may have a ladder when a process starts. */
+export interface LadderAhead {
+  /** Resolves with false, and nothing done, when one of this key waits already. */
+  run(key: string, look: () => Promise<void>, signal: AbortSignal): Promise<boolean>;
+}
+
+export function createLadderAhead(): LadderAhead {
+  const one = createSemaphore(1);
+  const waiting = new Set<string>();
+  return {
+    async run(key, look, signal) {
+      if (waiting.has(key)) return false;
+      waiting.add(key);
+      let place: Disposable;
+      try {
+        place = await one.acquire(signal);
+      } finally {
+        waiting.delete(key);
+      }
+      using _place = place;
+      await look();
+      return true;
+    },
+  };
+}
 
 /**
  * Parses a ladder that the pass did not ask for, beside the passes, when its source may have changed: what is wrong with it
@@ -12,17 +39,20 @@ export function checkLadderAhead(engine: Engine, pass: Pass, signal: AbortSignal
   const changed = pass.causes.has("source") || pass.causes.has("start") || pass.causes.has("spec");
   if (spec?.migrationsSourceRef === undefined || spec.suspend === true || deletedAt !== undefined) return;
   if (!changed || pass.facts.has("ladder")) return;
-  readLadder(engine, pass, signal)
-    .then((fact) => {
-      if (fact.kind === "ladder" && "refused" in fact && fact.refused.reason === "MigrationArtifactInvalid") {
-        const note = fact.refused.message;
-        pass.report.event({ type: "Warning", reason: "MigrationArtifactInvalid", note, once: `ladder ${note}` });
-      }
-      pass.report.flush(engine, pass);
-    })
-    .catch((error: unknown) => {
-      // It is read again when it is needed.
-      if (!signal.aborted && !(error instanceof KubeError))
-        pass.logger.warn("the ladder could not be looked at ahead", { error });
-    });
+  // It may wait for long, and keeps nothing of the pass's renders meanwhile.
+  const later: Pass = { ...pass, facts: new Map(), looked: new Map(), looksAhead: new Map(), connections: new Map() };
+  const look = async (): Promise<void> => {
+    const fact = await readLadder(engine, later, signal);
+    if (fact.kind === "ladder" && "refused" in fact && fact.refused.reason === "MigrationArtifactInvalid") {
+      const note = fact.refused.message;
+      later.report.event({ type: "Warning", reason: "MigrationArtifactInvalid", note, once: `ladder ${note}` });
+    }
+    later.report.flush(engine, later);
+  };
+  const { namespace, name } = pass.key;
+  engine.ladders.ahead.run(`${namespace}/${name}`, look, signal).catch((error: unknown) => {
+    // It is read again when it is needed.
+    if (!signal.aborted && !(error instanceof KubeError))
+      later.logger.warn("the ladder could not be looked at ahead", { error });
+  });
 }

@@ -1,6 +1,6 @@
 import type { ReadyReason } from "../api/reasons.ts";
 import { emptyMemory, type Memory } from "../domain/pass/state.ts";
-import type { Fact, RenderFact } from "../domain/pass/state.ts";
+import type { RenderFact } from "../domain/pass/state.ts";
 import type { Fingerprint } from "../apply/apply-wave.ts";
 import type { ArtifactIdentity } from "../domain/pins.ts";
 import type { RenderedObject } from "../domain/rendered.ts";
@@ -23,8 +23,6 @@ export interface Session {
   readonly renders: Map<string, RenderFact>;
   /** What stands in the file of `spec.version.fromArtifact`, by artifact and path. */
   readonly versionFiles: Map<string, string>;
-  /** What the source of the migrations offered last. */
-  ladder: { readonly slot: string; readonly fact: Extract<Fact, { kind: "ladder" }> } | undefined;
   /** Of each stage that decrypts: what is kept of it in the clear. */
   readonly decryptedRenders: Map<string, DecryptedRenders>;
   /** Hash of the render of each stage that the preflight last let pass. */
@@ -63,7 +61,6 @@ export function createSession(): Session {
     awaited: new Map(),
     renders: new Map(),
     versionFiles: new Map(),
-    ladder: undefined,
     decryptedRenders: new Map(),
     preflighted: new Map(),
     images: new Map(),

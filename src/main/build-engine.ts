@@ -11,6 +11,8 @@ import { createAheadRenders } from "../engine/ahead.ts";
 import type { Engine } from "../engine/engine.ts";
 import { hostAllowance } from "../domain/formats/host-glob.ts";
 import type { Cel } from "../engine/facts/cel.ts";
+import { createLadderCache } from "../engine/facts/ladder-cache.ts";
+import { createLadderAhead } from "../engine/ladder-check.ts";
 import { createRenderCache } from "../engine/facts/render-cache.ts";
 import type { Freshest } from "../engine/freshest.ts";
 import type { InventoryStore } from "../engine/inventory-store.ts";
@@ -130,6 +132,8 @@ export async function buildEngine(
       crossNamespace: config.crossNamespace,
       allowLoopback: config.allowLoopback,
       isAllowedHost: hostAllowance(config.allowedActionHosts),
+      cache: createLadderCache({ clock }),
+      ahead: createLadderAhead(),
     },
     options: {
       defaultIntervalMs: config.defaultIntervalMs,

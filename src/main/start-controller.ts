@@ -157,6 +157,7 @@ export async function startController(options: StartOptions): Promise<RunningCon
       read: readMemory,
       shed() {
         late.engine?.renders.clear();
+        late.engine?.ladders.cache.clear();
         late.engine?.compute.retireIdle();
         collectGarbage();
       },

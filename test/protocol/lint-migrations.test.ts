@@ -175,6 +175,15 @@ describe("lint-migrations", () => {
     await expect(lint(root, { from: "1.0.0", to: "latest" })).rejects.toThrow(UsageError);
   });
 
+  test("[30.37] a ladder is as large as the controller takes it, all files together", async () => {
+    const half = `# ${" ".repeat(512 * 1024)}\n`;
+    const root = await written({ "a.yaml": `${half}{ name: idx, to: 1.3.0 }`, "b.yaml": half, "c.yaml": half });
+    const { code, stdout } = await lint(root);
+    expect(code).toBe(1);
+    expect(stdout.match(/b\.yaml.* makes the ladder larger than 1048576 bytes/g)).toHaveLength(1);
+    expect(stdout).not.toContain("c.yaml");
+  });
+
   test("a link out of the directory, a file without ending, escape sequences", async () => {
     const root = await written({ "ladder/m.yaml": 'name: "a\\e[31m\\nb"\nto: x\n', "other.yaml": stringify(split) });
     await symlink("../other.yaml", join(root, "ladder", "link.yaml"));

@@ -168,10 +168,21 @@ function* entriesOf(rungs: readonly Rung[], recorded: Recorded): Generator<Entry
     }
 }
 
-function exactEntries(rungs: readonly Rung[]): {
+interface ExactEntries {
   readonly migrations: ReadonlyMap<string, Rung>;
   readonly actions: ReadonlyMap<string, Rung>;
-} {
+}
+
+/** Of each ladder, which every step of a pass asks for several times: at its bounds it has 40,000 entries. */
+const knownEntries = new WeakMap<readonly Rung[], ExactEntries>();
+
+function exactEntries(rungs: readonly Rung[]): ExactEntries {
+  const entries = knownEntries.get(rungs) ?? entriesWritten(rungs);
+  knownEntries.set(rungs, entries);
+  return entries;
+}
+
+function entriesWritten(rungs: readonly Rung[]): ExactEntries {
   const migrations = new Map<string, Rung>();
   const actions = new Map<string, Rung>();
   for (const rung of rungs)

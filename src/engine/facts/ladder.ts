@@ -14,6 +14,7 @@ import { SourceError } from "../../source/source-error.ts";
 import type { Engine } from "../engine.ts";
 import type { Pass } from "../pass.ts";
 import { compileAll } from "./cel.ts";
+import { ladderSlot, type LadderFact } from "./ladder-cache.ts";
 import { readSource } from "./pins.ts";
 
 /** A ladder is small; one that takes longer to parse is an attack. */
@@ -39,12 +40,14 @@ export async function readLadder(engine: Engine, pass: Pass, signal: AbortSignal
   if (untrusted !== undefined) return refused(failure(untrusted.reason, `${described} ${untrusted.message}`));
   sayMutable(pass, { target, object: source.object, pin, described });
   const path = ref.path ?? "";
-  const slot = `${pin.digest} ${path}`;
-  const known = pass.session.ladder;
-  if (known?.slot === slot) return known.fact;
-  const fact = await parse(engine, pass, { pin, path, described }, signal);
-  if (fact.settled) pass.session.ladder = { slot, fact: fact.fact };
-  return fact.fact;
+  const { cache } = engine.ladders;
+  const slot = ladderSlot([namespace, described, pin.revision, pin.digest, path]);
+  const known = cache.get(slot);
+  if (known !== undefined) return known;
+  const { fact, lasts, bytes } = await parse(engine, pass, { pin, path, described }, signal);
+  if (lasts === "settled") cache.keep(slot, fact, bytes);
+  else if (lasts === "costly") cache.putOff(slot, fact);
+  return fact;
 }
 
 /** Whatever fails about it is told with what it is the source of; what may pass is tried again at the retry interval. */
@@ -107,29 +110,33 @@ interface Ladder {
   readonly described: string;
 }
 
-/** `settled`: the same artifact gives the same again. */
+/** `settled`: the same artifact gives the same again. `costly`: it likely does, at the same cost. */
 interface Parsed {
-  readonly fact: Extract<Fact, { kind: "ladder" }>;
-  readonly settled: boolean;
+  readonly fact: LadderFact;
+  readonly lasts: "settled" | "costly" | "not";
+  /** Of the files. */
+  readonly bytes: number;
 }
 
 async function parse(engine: Engine, pass: Pass, ladder: Ladder, signal: AbortSignal): Promise<Parsed> {
   const { pin, path, described } = ladder;
-  const refusedFor = (why: Failure, settled: boolean): Parsed => ({ fact: { kind: "ladder", refused: why }, settled });
-  const invalid = (problem: string, settled = true): Parsed =>
+  const refusedFor = (why: Failure, lasts: Parsed["lasts"]): Parsed => ({
+    ...{ fact: { kind: "ladder", refused: why }, lasts, bytes: why.message.length },
+  });
+  const invalid = (problem: string, lasts: Parsed["lasts"] = "settled"): Parsed =>
     refusedFor(
       failure("MigrationArtifactInvalid", `${described} at revision ${quote(pin.revision)}: ${problem}`),
-      settled,
+      lasts,
     );
   const unread = (cause: string): Parsed =>
-    refusedFor(failure("ResolveFailed", `${described}: ${cause}`, "retry"), false);
+    refusedFor(failure("ResolveFailed", `${described}: ${cause}`, "retry"), "not");
   try {
     await using artifact = await engine.artifacts.open(
       { url: pin.url, digest: pin.digest },
       { signal, tenant: pass.key.namespace },
     );
     const input: LadderInput = { root: artifact.root, path };
-    const job = { signal, timeoutMs: parseTimeoutMs, queue: pass.key.namespace };
+    const job = { signal, timeoutMs: parseTimeoutMs, queue: pass.key.namespace, exclusive: true };
     // What `ladderJob` put in its output.
     const output = (await engine.compute.run(ladderJobName, input, job)) as LadderOutput;
     if (output.kind === "damaged") {
@@ -147,18 +154,18 @@ async function parse(engine: Engine, pass: Pass, ladder: Ladder, signal: AbortSi
     const sending = engine.ladders.isAllowedHost === undefined ? sendsRequests(migrations) : undefined;
     if (sending !== undefined) {
       const message = `${described}: ${sending.place.path} (${sending.place.subject}) has an http step, which takes --allowed-action-hosts`;
-      return refusedFor({ ...failure("InvalidSpec", message), terminal: true }, true);
+      return refusedFor({ ...failure("InvalidSpec", message), terminal: true }, "settled");
     }
     const origin = `, of ${described} at revision ${quote(pin.revision)}, ${pin.digest},`;
     const rungs = rungsOf(migrations.map(({ migration }) => migration));
-    return { fact: { kind: "ladder", ladder: { rungs, origin } }, settled: true };
+    return { fact: { kind: "ladder", ladder: { rungs, origin } }, lasts: "settled", bytes: output.bytes };
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof SourceError)
-      return error.retry === "never" ? invalid(error.message, false) : unread(error.message);
+      return error.retry === "never" ? invalid(error.message, "not") : unread(error.message);
     if (!(error instanceof ComputeError)) throw error;
     const costly = error.reason === "TimedOut" || error.reason === "OutOfMemory";
-    return costly ? invalid(error.message, false) : unread(error.message);
+    return costly ? invalid(error.message, "costly") : unread(error.message);
   }
 }
 
