@@ -17,7 +17,7 @@ import type { RenderCache } from "./facts/render-cache.ts";
 import type { LadderCache } from "./facts/ladder-cache.ts";
 import type { ImageGate } from "./image-gate.ts";
 import type { Journal, StageSetKey } from "./journal.ts";
-import type { LadderAhead } from "./ladder-check.ts";
+import type { LadderAhead } from "./ladder-ahead.ts";
 import type { MetricReadings } from "./metrics/metric-readings.ts";
 import type { Observer } from "./observer.ts";
 import type { PodCauses } from "./pod-causes.ts";

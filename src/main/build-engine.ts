@@ -12,7 +12,7 @@ import type { Engine } from "../engine/engine.ts";
 import { hostAllowance } from "../domain/formats/host-glob.ts";
 import type { Cel } from "../engine/facts/cel.ts";
 import { createLadderCache } from "../engine/facts/ladder-cache.ts";
-import { createLadderAhead } from "../engine/ladder-check.ts";
+import { createLadderAhead } from "../engine/ladder-ahead.ts";
 import { createRenderCache } from "../engine/facts/render-cache.ts";
 import type { Freshest } from "../engine/freshest.ts";
 import type { InventoryStore } from "../engine/inventory-store.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createLadderAhead } from "./ladder-check.ts";
+import { createLadderAhead } from "./ladder-ahead.ts";
 
 test("ladders are looked at ahead one at a time, and each StageSet waits once", async () => {
   const ahead = createLadderAhead();
