@@ -97,7 +97,7 @@ async function fetchAndBuild(
           queue: namespace,
         },
       );
-      const pinned = await pinActionImages(engine, pass, { call, objects: built.objects }, signal);
+      const pinned = await pinActionImages(engine, pass, { call, objects: built.objects, digest: pin.digest }, signal);
       const objects = built.decrypted ? pinned.map((each) => ({ ...each, secretInput: true })) : pinned;
       return { objects, digest: artifact.digest };
     } catch (error) {

@@ -3,6 +3,7 @@ import type { PatchedObject } from "../actions/context.ts";
 import { pinImages } from "../build/pin-images.ts";
 import type { ActionCall } from "../domain/actions/action-run.ts";
 import { imagesOf } from "../domain/images/pod-spec.ts";
+import { skipsArtifact } from "../domain/images/break-glass.ts";
 import { parseImageReference } from "../domain/images/reference.ts";
 import { identityKey } from "../domain/pass/state.ts";
 import type { RenderedObject } from "../domain/rendered.ts";
@@ -22,12 +23,17 @@ type Acting = Pick<Pass, "key" | "snapshot">;
 export async function pinActionImages(
   engine: Engine,
   pass: Acting,
-  of: { readonly call: ActionCall; readonly objects: readonly RenderedObject[] },
+  of: {
+    readonly call: ActionCall;
+    readonly objects: readonly RenderedObject[];
+    /** Of the artifact that they are from. */
+    readonly digest: string | undefined;
+  },
   signal: AbortSignal,
 ): Promise<readonly RenderedObject[]> {
-  const { call, objects } = of;
+  const { call, objects, digest } = of;
   const images = [...new Set(objects.flatMap((object) => object.images ?? []))];
-  if (images.length === 0 || call.skipsImages === true) return objects;
+  if (images.length === 0 || skipsArtifact(call, digest)) return objects;
   const { replaced } = await judged(engine, pass, { call, images, objects }, signal);
   return objects.map((object) => pinImages(object, replaced));
 }
@@ -46,7 +52,7 @@ export async function judgePatch(
 ): Promise<void> {
   const { call, patched } = of;
   const { group, kind, before, after, namespace } = patched;
-  if (call.skipsImages === true) return;
+  if (call.skipsImages !== undefined) return;
   const had = new Set(imagesOf(before, { group, kind }));
   const images = imagesOf(after, { group, kind }).filter((image) => !had.has(image));
   if (images.length === 0) return;

@@ -193,6 +193,9 @@ export const stageSetStatus = () =>
     imageVerificationSkip: optional(
       object("Revisions whose images are not verified.", {
         token: optional(text("Value of the skip-image-verification annotation.")),
+        generation: optional(
+          int64("Of the spec when the value was first seen; its actions are verified once it is another."),
+        ),
         revisions: optional(textMap("Revision by stage.")),
         digests: optional(textMap("Digest of the artifact by stage: a revision may be published anew.")),
       }),

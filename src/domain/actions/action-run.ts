@@ -33,8 +33,11 @@ export interface ActionCall {
   readonly after: string;
   /** Of the spec that declares it. */
   readonly generation: number;
-  /** Images of what it applies are not verified: the glass is broken for this revision (spec 50 §4.6). */
-  readonly skipsImages?: true;
+  /**
+   * Images are not verified of patches, and of what it applies from the artifact with this digest: the glass is broken for
+   * the stage's revision (spec 50 §4.6), of which other artifacts are no part.
+   */
+  readonly skipsImages?: string;
   /** Of the StageSet: a namesake created later has another one. */
   readonly uid: string;
 }

@@ -30,12 +30,13 @@ export function skipUnusable(annotations: Readonly<Record<string, string>>, mode
  */
 export function bindSkip(
   status: StageSetStatus,
-  token: string,
+  { token, generation }: { readonly token: string; readonly generation: number },
   pinned: readonly { readonly stage: string; readonly identity: ArtifactIdentity }[],
 ): NonNullable<StageSetStatus["imageVerificationSkip"]> | undefined {
   if (status.imageVerificationSkip?.token === token) return undefined;
   return {
     token,
+    generation,
     revisions: Object.fromEntries(pinned.map(({ stage, identity }) => [stage, identity.revision])),
     digests: Object.fromEntries(pinned.map(({ stage, identity }) => [stage, identity.digest ?? ""])),
   };
@@ -54,4 +55,9 @@ export function isSkipped(
   const digest = Object.hasOwn(digests, stage) ? digests[stage] : undefined;
   const bound = { revision: revisions[stage] ?? "", digest: digest === "" ? undefined : digest };
   return sameIdentity(bound, identity);
+}
+
+/** The glass was broken for a revision of the stage: for an artifact of an action's own only where it is that one. */
+export function skipsArtifact({ skipsImages }: { readonly skipsImages?: string }, digest: string | undefined): boolean {
+  return skipsImages !== undefined && skipsImages === digest;
 }

@@ -209,7 +209,7 @@ describe("break glass", () => {
 
   test("[50.35] a value counts for the revisions that were pinned when it was first used, and for no other", () => {
     const token = skipToken(annotations);
-    const bound = bindSkip({}, token ?? "", [at("v1")]);
+    const bound = bindSkip({}, { token: token ?? "", generation: 1 }, [at("v1")]);
     const status = { imageVerificationSkip: bound };
     expect(isSkipped(status as never, token, at("v1"))).toBe(true);
     expect(isSkipped(status as never, token, at("v2"))).toBe(false);
@@ -217,8 +217,10 @@ describe("break glass", () => {
     expect(isSkipped(status as never, token, { ...at("v1"), stage: "db" })).toBe(false);
     expect(isSkipped(status as never, "another", at("v1"))).toBe(false);
     expect(isSkipped(status as never, undefined, at("v1"))).toBe(false);
-    expect(bindSkip(status as never, token ?? "", [at("v2")])).toBeUndefined();
-    expect(bindSkip(status as never, "another", [at("v2")])).toMatchObject({ revisions: { web: "v2" } });
+    expect(bindSkip(status as never, { token: token ?? "", generation: 2 }, [at("v2")])).toBeUndefined();
+    expect(bindSkip(status as never, { token: "another", generation: 2 }, [at("v2")])).toMatchObject({
+      revisions: { web: "v2" },
+    });
   });
 
   test("a blank value is none, and one that does not count says why", () => {

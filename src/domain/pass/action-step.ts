@@ -21,7 +21,7 @@ import { stageTokenOf, tokenOf } from "../ignored-annotations.ts";
 import { failure, imageFailure, stageFailure, type Failure, type StageFailure } from "../failure.ts";
 import { stageEntry, timestamp, withStage } from "../status.ts";
 import { end } from "./finish.ts";
-import { skipsImages } from "./image-skip.ts";
+import { actionSkip } from "./image-skip.ts";
 import { withRecordedStep } from "./migration-record.ts";
 import { factOf } from "./plan.ts";
 import type { Memory, PassState } from "./state.ts";
@@ -128,7 +128,7 @@ export function actionStep(turn: StageTurn, list: GatedList, fail: (why: Failure
     revision: identity.revision,
     tokens: actionTokens(state, goal.stage),
     after: lastCompletion(action, state.stored),
-    ...(skipsImages(state, { stage: goal.stage, identity }) ? { skipsImages: true as const } : {}),
+    ...actionSkip(state, { stage: goal.stage, identity }),
   };
   const settled = withoutRun(turn, call, fail);
   if (settled !== undefined) return settled;

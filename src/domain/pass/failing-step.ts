@@ -7,7 +7,7 @@ import { actionTokens } from "./action-step.ts";
 import { endFailed } from "./finish.ts";
 import type { FailingMemory, PassState } from "./state.ts";
 import type { PassEvent, Step, Wake } from "./step.ts";
-import { skipsImages } from "./image-skip.ts";
+import { actionSkip } from "./image-skip.ts";
 import { record, type StageTurn } from "./turn.ts";
 
 /**
@@ -65,7 +65,7 @@ function nextOf(state: PassState, failing: FailingMemory): Step | undefined {
     // A finished Job counts for none of them anyway.
     after: "",
     uid: state.snapshot.uid,
-    ...(skipsImages(state, { stage, identity }) ? { skipsImages: true as const } : {}),
+    ...actionSkip(state, { stage, identity }),
   };
   return {
     kind: "do",

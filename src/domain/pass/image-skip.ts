@@ -5,17 +5,28 @@ import type { Plan } from "./plan.ts";
 import type { PassState } from "./state.ts";
 import type { PassEvent, Step } from "./step.ts";
 
-/** Whether the images of a stage are not verified at this identity, on record and by the value that is annotated now. */
-export function skipsImages(
-  state: PassState,
-  of: { readonly stage: string; readonly identity: ArtifactIdentity },
-): boolean {
-  return skipReason(state, of) !== undefined;
+/**
+ * What a call is told of images that are not verified: nothing once the spec was changed since the value was first seen,
+ * and of patches that come from an artifact, which nobody broke the glass for.
+ */
+export function actionSkip(
+  state: Pick<PassState, "snapshot" | "stored" | "options">,
+  of: {
+    readonly stage: string;
+    readonly identity: ArtifactIdentity;
+    /** The action itself is read from an artifact. */
+    readonly isSourced?: boolean;
+  },
+): { readonly skipsImages?: string } {
+  const { digest } = of.identity;
+  if (digest === undefined || of.isSourced === true || skipReason(state, of) === undefined) return {};
+  const isOfSpec = state.stored.status.imageVerificationSkip?.generation === state.snapshot.generation;
+  return isOfSpec ? { skipsImages: digest } : {};
 }
 
 /** The annotated reason, where it counts for a stage at this identity. */
 export function skipReason(
-  { snapshot, stored, options }: PassState,
+  { snapshot, stored, options }: Pick<PassState, "snapshot" | "stored" | "options">,
   of: { readonly stage: string; readonly identity: ArtifactIdentity },
 ): string | undefined {
   if (options.breakGlass !== "counts") return undefined;
@@ -29,7 +40,7 @@ export function skipRecord(state: PassState, plan: Plan): Extract<Step, { kind: 
   const token = skipToken(state.snapshot.annotations);
   if (token === undefined) return undefined;
   const pinned = plan.goals.stages.map(({ stage, pin }) => ({ stage, identity: identityOf(pin) }));
-  const skip = bindSkip(state.stored.status, token, pinned);
+  const skip = bindSkip(state.stored.status, { token, generation: state.snapshot.generation }, pinned);
   if (skip === undefined) return undefined;
   const status: StageSetStatus = { ...state.stored.status, imageVerificationSkip: skip };
   const events = pinned

@@ -10,7 +10,7 @@ import { migrationsBefore, type PlannedMigration } from "../versions/plan-transi
 import { actionTokens, requirements } from "./action-step.ts";
 import { begin, connect } from "./begin.ts";
 import { endFailed } from "./finish.ts";
-import { skipsImages } from "./image-skip.ts";
+import { actionSkip } from "./image-skip.ts";
 import { stageIdentity } from "./plan.ts";
 import { withRecorded } from "./migration-record.ts";
 import type { ReleaseVersion } from "./release-version.ts";
@@ -57,7 +57,11 @@ function runStep(migration: MigrationTurn, as: ActionCall["as"]): Step {
     after: lastCompletion(action, state.stored),
     generation: state.snapshot.generation,
     uid: state.snapshot.uid,
-    ...(skipsImages(state, { stage: goal.stage, identity }) ? { skipsImages: true as const } : {}),
+    ...actionSkip(state, {
+      stage: goal.stage,
+      identity,
+      isSourced: state.snapshot.spec?.migrationsSourceRef !== undefined,
+    }),
     migration: {
       key: completionKey(rung, "up"),
       entry: stepKey(rung, direction, action),

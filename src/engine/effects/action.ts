@@ -18,7 +18,7 @@ export function startAction(engine: Engine, pass: Pass, { call }: Extract<Effect
     isRemote: pass.snapshot.spec?.kubeConfig !== undefined,
     span: pass.span.start("stage.actions", { stage: call.stage, phase: call.list, "stage.action": call.action.name }),
     build: (build, attempt) => buildActionArtifact(engine, pass, call, { build, attempt }),
-    judgesImages: () => call.skipsImages !== true && isGateActive(engine.images),
+    judgesImages: () => call.skipsImages === undefined && isGateActive(engine.images),
     judgePatch: (patched, signal) => judgePatch(engine, pass, { call, patched }, signal),
     ended: (outcome) => {
       // Something else may have taken its place since: the StageSet was deleted.
