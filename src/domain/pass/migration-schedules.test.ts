@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Migration, StageSetSpec } from "../../api/stage-set.ts";
+import type { Migration, StageSetSpec, StageSetStatus } from "../../api/stage-set.ts";
 import { ladder, step } from "../../../test/support/ladder.ts";
+import { readyCondition } from "../status.ts";
 import { rungsOf } from "../versions/migration-ledger.ts";
 import { MigrationWorld } from "../../../test/support/migration-world.ts";
 
@@ -507,6 +508,13 @@ interface Life {
 
 const way = ["1.5.0", "1.6.0", "2.0.0"];
 
+function notReadyHalfWay(status: StageSetStatus): void {
+  const ready = readyCondition(status)?.status === "True";
+  const { executedMigrations = [], executedMigrationActions = [] } = status;
+  const entries = [...executedMigrations, ...executedMigrationActions];
+  if (ready && entries.length > 0) throw new Error(`Ready is True with ${entries.join(", ")} on record`);
+}
+
 function live(crashes: readonly number[], values: readonly string[], migrations: readonly Migration[] = ladder): Life {
   const world = new MigrationWorld({ ...specAt("1.2.0", { allowDowngrade: true }), migrations });
   for (const crash of crashes) world.crashes.add(crash);
@@ -516,6 +524,7 @@ function live(crashes: readonly number[], values: readonly string[], migrations:
     if (world.status.executedMigrationActions?.includes(entry) === true) repeated.push(entry);
   };
   world.onStatus = (status, before) => {
+    notReadyHalfWay(status);
     if (status.version === before.version) return;
     const left = (status.pendingMigrations ?? []).length + (status.executedMigrations ?? []).length;
     const ended = status.lastAppliedRevisions?.["ns/app"] === world.revision;
@@ -559,5 +568,62 @@ describe("migrations in a process that dies between any two steps (pure)", () =>
       }),
       { numRuns: 300 },
     );
+  });
+});
+
+describe("migrations of stages with sources of their own, under windows (pure)", () => {
+  const published = ["1.2.0", "1.3.0", "1.4.0", "1.5.0", "2.0.0"];
+  const move = fc.record({
+    open: fc.boolean(),
+    publishes: fc.boolean(),
+    fails: fc.option(fc.constantFrom("up db idx/b", "up app split/a", "up db drop/a"), { nil: undefined }),
+    restarts: fc.boolean(),
+    closesAfterStep: fc.boolean(),
+  });
+
+  test("[30.28] no step runs for a version that nothing let in, and Ready is not True half-way", () => {
+    const version = { fromArtifact: { stage: "app", path: "VERSION" } };
+    const updateWindows = [{ schedule: "0 0 1 1 *", duration: "1h", type: "Allow" }] as const;
+    let heldHalfWay = 0;
+    fc.assert(
+      // Five failures in a row would halt it.
+      fc.property(fc.array(move, { minLength: 2, maxLength: 4 }), (moves) => {
+        const world = new MigrationWorld({ ...specAt("1.2.0"), version, updateWindows });
+        world.ownRevisions.set("db", "d1").set("app", "1.2.0");
+        world.versionFile = (revision) => revision;
+        world.pass();
+        world.onStatus = notReadyHalfWay;
+        let at = 0;
+        let letIn = 0;
+        const go = (): void => {
+          // In the order of the versions, whose spelling sorts like them.
+          if (world.windowOpen) letIn = at;
+          world.pass("source");
+          if (!world.windowOpen && world.status.executedMigrationActions !== undefined) heldHalfWay++;
+        };
+        for (const { open, publishes, fails, restarts, closesAfterStep } of moves) {
+          world.windowOpen = open;
+          if (publishes) at = Math.min(at + 1, published.length - 1);
+          world.ownRevisions.set("app", published[at] ?? "");
+          world.failing.clear();
+          if (fails !== undefined) world.failing.add(fails);
+          if (restarts) world.crash();
+          world.onStep = ({ migration }) => {
+            const to = ladder.find(({ name }) => migration?.key.startsWith(`${name}@`))?.to ?? "9";
+            if (to > (published[letIn] ?? "")) throw new Error(`a step to ${to} runs, and ${letIn} was let in`);
+            if (closesAfterStep) world.windowOpen = false;
+          };
+          go();
+        }
+        world.windowOpen = true;
+        world.failing.clear();
+        world.onStep = () => undefined;
+        go();
+        expect([world.ready, world.status.version]).toEqual(["True Succeeded", published[at]]);
+        expect(new Set(migrated(world)).size).toBe(migrated(world).length);
+      }),
+      { numRuns: 200, seed: 7 },
+    );
+    expect(heldHalfWay).toBeGreaterThan(10);
   });
 });
