@@ -194,6 +194,10 @@ describe("three replicas", () => {
     await guarded("frozen-stage", { stage: { errorBudget } });
     await guarded("held", { stage: { promotion: { soak: "1h" } } });
     await guarded("blocked", { stage: { promotion: { analysis: { interval: "10s", checks } } } });
+    const target = { apiVersion: "v1", kind: "ConfigMap", name: "acting" };
+    await guarded("acting", {
+      stage: { actions: { post: [{ name: "seen", wait: { target, expr: "metadata.name != ''" } }] } },
+    });
     // A rule that has not been evaluated yet is of unknown health.
     await eventually(
       async () => {
