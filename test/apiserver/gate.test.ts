@@ -131,11 +131,9 @@ describe("the gate of a running controller", () => {
         name,
         files: { "a.yaml": configMap(name, { v: `r${round}` }) },
       });
-      const published = performance.now();
-      await untilReady(cluster, { namespace, name });
-      const stage = await admin.get(ref);
-      expect(at(stage, "status", "stages")).toMatchObject([{ phase: "Ready" }]);
-      expect(published).toBeGreaterThan(0);
+      // Ready may still be that of the revision before: of one object both must be told.
+      const stageSet = await untilReady(cluster, { namespace, name });
+      expect(at(stageSet, "status", "stages")).toMatchObject([{ phase: "Ready" }]);
     }
     await closesAt("suspend", () => admin.patch(ref, { spec: { suspend: true } }));
     const suspendedAt = performance.now();
