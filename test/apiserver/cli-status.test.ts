@@ -40,6 +40,13 @@ beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "stageset-cli-"));
   namespace = await uniqueNamespace(cluster);
   empty = await uniqueNamespace(cluster);
+  // Leases that ended controllers of other tests leave behind would tell of a silent controller: this one is renewed.
+  await cluster.admin.create({
+    apiVersion: "coordination.k8s.io/v1",
+    kind: "Lease",
+    metadata: { namespace, name: "stageset-controller.stages.metio.wtf" },
+    spec: { holderIdentity: "somebody", renewTime: "2099-01-01T00:00:00.000000Z" },
+  });
   await stageSetWithStatus(cluster, {
     namespace,
     name: "web",
