@@ -95,8 +95,8 @@ async function imagesIn(name: string): Promise<unknown> {
 const stage = (name: string) => ({ name: "web", sourceRef: { name } });
 const spec = { retryInterval: "1s", timeout: "60s" };
 
-describe("[50.28] images with a policy", () => {
-  test("signed: Ready, and the object has its digest, on record before; unsigned: held, and nothing is there", async () => {
+describe("images with a policy", () => {
+  test("[50.28] signed: Ready, and the object has its digest, on record before; unsigned: held, and nothing is there", async () => {
     await policy("a");
     const digest = await signed("a/app", "v1", "a-app");
     await registry.push("a/bare", "v1", "a-bare");
@@ -363,10 +363,10 @@ test("registries that never answer keep no worker from others", async () => {
   }
 });
 
-describe("[50.34] a private registry", () => {
+describe("a private registry", () => {
   const credential = { username: "robot", password: "a-pull-password" };
 
-  test("is read with the pull secrets of the pod, as the stage's ServiceAccount", async () => {
+  test("[50.34] is read with the pull secrets of the pod, as the stage's ServiceAccount", async () => {
     const digest = await signed("private/app", "v1", "private");
     await using locked = await startPrivateRegistry(registry, credential);
     policies.push(

@@ -84,8 +84,8 @@ async function judge(
   );
 }
 
-describe("[50.28] images that cosign signed with a key", () => {
-  test("are accepted by that key at the digest of their tag, and by no other one", async () => {
+describe("images that cosign signed with a key", () => {
+  test("[50.28] are accepted by that key at the digest of their tag, and by no other one", async () => {
     const digest = await registry.push("team/app", "v1", "one");
     await signer.sign(registry, "team/app", digest);
     expect(await judge("team/app:v1", [policy([keyed()])])).toEqual({ kind: "accepted", digest });
@@ -171,7 +171,7 @@ describe("[50.28] images that cosign signed with a key", () => {
   });
 });
 
-describe("[50.28] images that cosign signed without a key, with an offline root", () => {
+describe("images that cosign signed without a key, with an offline root", () => {
   let digest = "";
   beforeAll(async () => {
     digest = await registry.push("team/keyless", "v1", "keyless");
@@ -182,7 +182,7 @@ describe("[50.28] images that cosign signed without a key, with an offline root"
     ["who signed", {}, "accepted"],
     ["another subject", { subject: "other@example.test" }, "refused"],
     ["another issuer", { issuer: "https://issuer.example/" }, "refused"],
-  ] as const)("%s: %o is %s", async (_what, more, kind) => {
+  ] as const)("[50.28] %s: %o is %s", async (_what, more, kind) => {
     expect((await judge("team/keyless:v1", [policy([keyless(more)])])).kind).toBe(kind);
   });
 

@@ -97,6 +97,12 @@ describe("which policies govern", () => {
     expect(governs(glob, image)).toBe(expected);
   });
 
+  test("[10.37] a name without a registry is the Hub's, with and without its official prefix", () => {
+    for (const image of ["nginx:1", "library/nginx:1", "docker.io/nginx:1", "index.docker.io/library/nginx:1"])
+      expect(governs("docker.io/library/*", image), image).toBe(true);
+    expect(governs("docker.io/library/*", "team/nginx:1")).toBe(false);
+  });
+
   test("[50.31] one policy's skip disarms no other one", () => {
     const policies = [
       judged("a", { images: ["ghcr.io/**"], skip: ["ghcr.io/team/**"] }),
