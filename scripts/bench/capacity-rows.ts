@@ -1,3 +1,5 @@
+import { leaderLeaseName } from "../../src/api/keys.ts";
+import { leases } from "../../src/kube/lease.ts";
 import { getRequest, listRequest, mergePatchRequest, type ApiResource } from "../../src/kube/request.ts";
 import { sleep, systemClock } from "../../src/lib/clock.ts";
 import { asArray, asText, at } from "../../src/lib/json.ts";
@@ -19,14 +21,6 @@ import { isReadyAt, observe } from "./observer.ts";
 const pod = { cpus: 1, memoryMiB: 512 } as const;
 
 const inventories: ApiResource = { ...stageSets, kind: "StageInventory", plural: "stageinventories" };
-const leases: ApiResource = {
-  group: "coordination.k8s.io",
-  version: "v1",
-  kind: "Lease",
-  plural: "leases",
-  namespaced: true,
-  verbs: [],
-};
 
 /** A release in a pod of that size. */
 async function withinPod(
@@ -192,8 +186,7 @@ function watchHealth(cluster: BenchCluster, program: MeasuredProgram) {
       await response.text();
       if (response.status !== 200) throw new Error(`the liveness probe answered ${response.status}`);
       slowestProbeMs = Math.max(slowestProbeMs, systemClock.monotonic() - asked);
-      const name = "stageset-controller.stages.metio.wtf";
-      const lease = await cluster.client.send(getRequest(leases, { namespace, name }));
+      const lease = await cluster.client.send(getRequest(leases, { namespace, name: leaderLeaseName }));
       const now = asText(at(lease, "spec", "renewTime")) ?? "";
       if (now !== renewed) [renewed, since] = [now, systemClock.monotonic()];
       longestLeaseMs = Math.max(longestLeaseMs, systemClock.monotonic() - since);

@@ -31,9 +31,6 @@ const contract = "part of the published role";
 const source = "source.toolkit.fluxcd.io";
 const read = ["get", "list", "watch"];
 
-/** Name of the Lease; `src/main/start-controller.ts` takes it. */
-export const leaseName = `stageset-controller.${apiGroup}`;
-
 /**
  * What the controller itself may do, verb by verb. `config/rbac` and the chart's rules are written from it. It acts on the
  * objects of a release as the ServiceAccounts that StageSets name, so nothing here reads a Secret or ConfigMap of others,

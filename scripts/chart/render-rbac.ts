@@ -1,5 +1,6 @@
 import { stringify } from "yaml";
-import { declaredRoles, leaseName, type DeclaredRole, type DeclaredRule, type RoleName } from "./permissions.ts";
+import { leaderLeaseName } from "../../src/api/keys.ts";
+import { declaredRoles, type DeclaredRole, type DeclaredRule, type RoleName } from "./permissions.ts";
 
 interface PlainRule {
   readonly apiGroups: readonly string[];
@@ -10,7 +11,7 @@ interface PlainRule {
 
 /** How the chart names what a rule is limited to. */
 const onlyInChart: Readonly<Record<NonNullable<DeclaredRule["only"]>, string>> = {
-  lease: leaseName,
+  lease: leaderLeaseName,
   certificate: '{{ include "stageset-controller.certSecret" . }}',
   "webhook configuration": '{{ include "stageset-controller.clusterName" . }}',
 };
@@ -48,7 +49,9 @@ function rulesOf(name: RoleName): readonly DeclaredRule[] {
 export function renderPlainRoles(command: string): string {
   const documents = Object.entries(plainNames).map(([key, { kind, name, note }]) => {
     const rules = rulesOf(key as RoleName).filter((rule) => (rule.when ?? "always") === "always"); // Its own key.
-    const body = rules.map((rule) => `  # ${rule.why}\n${indent(renderRule(rule, { lease: leaseName }), 2)}`).join("");
+    const body = rules
+      .map((rule) => `  # ${rule.why}\n${indent(renderRule(rule, { lease: leaderLeaseName }), 2)}`)
+      .join("");
     return `apiVersion: rbac.authorization.k8s.io/v1\nkind: ${kind}\nmetadata:\n  # ${note}\n  name: ${name}\nrules:\n${body}`;
   });
   return `# Written by "${command}" from scripts/chart/permissions.ts; change it there.\n${documents.join("---\n")}`;

@@ -4,6 +4,9 @@
 export const nameLabel = "stages.metio.wtf/name";
 export const namespaceLabel = "stages.metio.wtf/namespace";
 
+/** Lease of the replica that works. Also guards image swaps: two builds never reconcile together (spec 60 §4). */
+export const leaderLeaseName = "stageset-controller.stages.metio.wtf";
+
 /** On every object a stage applies, and on StageInventory: the stage. */
 export const stageLabel = "stages.metio.wtf/stage";
 

@@ -1,3 +1,4 @@
+import { leaderLeaseName } from "../api/keys.ts";
 import { readyOf, type AwaitedObject, type Cause, type Why } from "../domain/why/cause.ts";
 import { leaseRenewedAt } from "../domain/why/lease.ts";
 import { ago, stagesOf } from "../domain/why/stage-cause.ts";
@@ -7,7 +8,8 @@ import type { SourceTarget } from "../domain/pins.ts";
 import { asKubeObject } from "../engine/kube-answer.ts";
 import { coreEvents, stageSets } from "../engine/resources.ts";
 import { KubeError } from "../kube/error.ts";
-import { type ApiResource, getRequest, listRequest } from "../kube/request.ts";
+import { leases } from "../kube/lease.ts";
+import { getRequest, listRequest } from "../kube/request.ts";
 import { asArray, asNumber, asText, at } from "../lib/json.ts";
 import type { KubeObject } from "../lib/kube-object.ts";
 import { CommandFailed, exitCodes, type CommandIo } from "./command-io.ts";
@@ -22,15 +24,6 @@ export interface WhyFlags extends HubFlags {
   readonly output: "text" | "json";
 }
 
-const leases: ApiResource = {
-  group: "coordination.k8s.io",
-  version: "v1",
-  kind: "Lease",
-  plural: "leases",
-  namespaced: true,
-  verbs: [],
-};
-const leaseName = "stageset-controller.stages.metio.wtf";
 /** Objects that are shown, and Warning Events of each (spec 70 §9.2). */
 const mostObjects = 5;
 const mostEvents = 3;
@@ -133,13 +126,13 @@ function specChangedAt({ metadata }: KubeObject): number | undefined {
 /** When a controller last renewed its lease, in whatever namespace it runs; undefined: nobody is seen to hold one. */
 async function readLease(hub: Hub, denied: Set<string>, { signal }: CommandIo): Promise<number | undefined> {
   try {
-    const list = await hub.client.send(listRequest(leases, { fieldSelector: `metadata.name=${leaseName}` }), {
+    const list = await hub.client.send(listRequest(leases, { fieldSelector: `metadata.name=${leaderLeaseName}` }), {
       signal,
     });
     return leaseRenewedAt(asArray(at(list, "items")));
   } catch (error) {
     if (!(error instanceof KubeError)) throw error;
-    denied.add(`the controller's Lease "${leaseName}" (list leases)`);
+    denied.add(`the controller's Lease "${leaderLeaseName}" (list leases)`);
     return undefined;
   }
 }

@@ -1,4 +1,4 @@
-import { createServer } from "node:http";
+import { createServer, type Server } from "node:http";
 import { describe, expect, test } from "vitest";
 import type { ActionOutcome } from "../domain/actions/action-run.ts";
 import { systemClock } from "../lib/clock.ts";
@@ -8,13 +8,9 @@ import { createActionRuns, type ActionRuns } from "./action-runs.ts";
 
 const key = { namespace: "ns", name: "ss" };
 
-/** A server that answers `/` with a redirect to `/next`; `onAsked` is told each path. */
-async function startServer(onAsked: (path: string) => void): Promise<AsyncDisposable & { readonly url: string }> {
-  const server = createServer(({ url = "" }, response) => {
-    onAsked(url);
-    if (url === "/") response.writeHead(307, { location: "/next" });
-    response.end();
-  });
+type Listening = AsyncDisposable & { readonly url: string };
+
+async function listening(server: Server): Promise<Listening> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("the server has no port");
@@ -25,6 +21,16 @@ async function startServer(onAsked: (path: string) => void): Promise<AsyncDispos
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** A server that answers `/` with a redirect to `/next`; `onAsked` is told each path. */
+async function startServer(onAsked: (path: string) => void): Promise<Listening> {
+  const server = createServer(({ url = "" }, response) => {
+    onAsked(url);
+    if (url === "/") response.writeHead(307, { location: "/next" });
+    response.end();
+  });
+  return listening(server);
 }
 
 function runsWhile(mayWrite: () => boolean): ActionRuns {
@@ -164,23 +170,14 @@ describe("http actions when the process stops", () => {
 });
 
 /** A server that answers when it is told to, `/500` with 500. */
-async function startHolding(answers: (() => void)[]): Promise<AsyncDisposable & { readonly url: string }> {
+async function startHolding(answers: (() => void)[]): Promise<Listening> {
   const server = createServer(({ url }, response) => {
     answers.push(() => {
       response.writeHead(url === "/500" ? 500 : 200);
       response.end();
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("the server has no port");
-  return {
-    url: `http://127.0.0.1:${address.port}/`,
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
+  return listening(server);
 }
 
 async function until(holds: () => boolean): Promise<void> {

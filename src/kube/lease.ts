@@ -10,7 +10,7 @@ import { type ApiResource, apiVersionOf, createRequest, getRequest, replaceReque
 /** Spec 60 §4. A holder that cannot renew stops at `renewDeadlineMs`, before anyone may take the lease over. */
 export const leaseTimes = { leaseSeconds: 15, renewDeadlineMs: 10_000, retryMs: 2000 } as const;
 
-const leases: ApiResource = {
+export const leases: ApiResource = {
   group: "coordination.k8s.io",
   version: "v1",
   kind: "Lease",

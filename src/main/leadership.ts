@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
+import { leaderLeaseName } from "../api/keys.ts";
 import type { KubeClient } from "../kube/client.ts";
 import type { LoadedCluster } from "../kube/endpoint.ts";
 import { runLease } from "../kube/lease.ts";
@@ -9,9 +10,6 @@ import type { Logger } from "../lib/telemetry.ts";
 import type { Metrics } from "../observe/metrics.ts";
 import type { Config } from "./config.ts";
 import { StartError } from "./start-error.ts";
-
-/** Also guards image swaps: two builds never reconcile together (spec 60 §4). */
-const leaseName = "stageset-controller.stages.metio.wtf";
 
 /** A write the leader before us had sent arrives within its deadline, or never. */
 const lateWriteMs = 30_000;
@@ -63,12 +61,12 @@ export function lead(options: {
     throw new StartError("--leader-elect outside a cluster needs --leader-election-namespace");
   const acquired = Promise.withResolvers<undefined>();
   const abort = new AbortController();
-  metrics.leading.set({ name: leaseName }, 0);
+  metrics.leading.set({ name: leaderLeaseName }, 0);
   let renewedAt = options.clock.now();
   const ended = runLease({
     client: options.client,
     namespace,
-    name: leaseName,
+    name: leaderLeaseName,
     identity: `${hostname()}_${randomUUID()}`,
     clock: options.clock,
     random: options.random,
@@ -77,12 +75,12 @@ export function lead(options: {
       leadership.mayWrite = () => lease.held();
       const settledAt = options.clock.monotonic() + (lease.takenOver ? lateWriteMs : 0);
       leadership.mayForget = () => options.clock.monotonic() >= settledAt;
-      metrics.leading.set({ name: leaseName }, 1);
+      metrics.leading.set({ name: leaderLeaseName }, 1);
       acquired.resolve(undefined);
     },
     onLost: (why) => {
       leadership.mayWrite = () => false;
-      metrics.leading.set({ name: leaseName }, 0);
+      metrics.leading.set({ name: leaderLeaseName }, 0);
       lost.resolve(why);
     },
     onRenewed: () => (renewedAt = options.clock.now()),

@@ -5,6 +5,7 @@ import { createServiceAccount, eventually, testCluster } from "../support/cluste
 import { configMap, messageOf, readyOf, stageSetRef, stageStatus, untilReady } from "../support/controller.ts";
 import { createEffects, type Effects } from "../support/effects.ts";
 import { deployment } from "../support/manifests.ts";
+import { requestPass } from "../support/passes.ts";
 import { startScene, type Scene } from "../support/scene.ts";
 import { stageSetEvents } from "../support/stage-set-events.ts";
 
@@ -22,25 +23,9 @@ const publish = (name: string, value: string) =>
   scene.publish(name, { "a.yaml": configMap(name, { k: value }) }, { revision: value });
 const retrying = { retryInterval: "1s" };
 
-/** Asks for a pass, and waits for its end. */
-async function reconcile(name: string, token: string): Promise<void> {
-  await admin.patch(stageSetRef(scene.namespace, name), {
-    metadata: { annotations: { "reconcile.fluxcd.io/requestedAt": token } },
-  });
-  await eventually(async () => at(await scene.get(name), "status", "lastHandledReconcileAt") === token);
-}
+const reconcile = (name: string) => requestPass(cluster, key(name));
 
-/** Waits until the stage says this, by its entry and Ready. */
-async function until(name: string, holds: (stageSet: KubeObject | undefined) => boolean): Promise<KubeObject> {
-  let last: KubeObject | undefined;
-  await eventually(async () => {
-    last = await scene.get(name);
-    if (!holds(last)) throw new Error(`${readyOf(last)}: ${messageOf(last)}`);
-    return true;
-  });
-  if (last === undefined) throw new Error("the StageSet is gone");
-  return last;
-}
+const until: Scene["until"] = (name, holds) => scene.until(name, holds);
 
 const isApplied = (revision: string) => (stageSet: KubeObject | undefined) =>
   readyOf(stageSet) === "True Succeeded" && at(stageStatus(stageSet, "only"), "appliedRevision") === revision;
@@ -63,8 +48,8 @@ describe("pre and post actions", () => {
     await until(name, isApplied("r1"));
     expect(await effects.seen()).toEqual(["pre", "post"]);
     expect(at(await scene.object(name), "metadata", "labels", "seen")).toBe("yes");
-    await reconcile(name, "again");
-    await reconcile(name, "and again");
+    await reconcile(name);
+    await reconcile(name);
     expect(await effects.seen()).toEqual(["pre", "post"]);
     await publish(name, "r2");
     const stageSet = await until(name, isApplied("r2"));
@@ -98,7 +83,7 @@ describe("pre and post actions", () => {
     await until(name, isApplied("r1"));
     await scene.publish(name, { "a.yaml": configMap(name) }, { revision: "r2" });
     await until(name, (stageSet) => readyOf(stageSet) === "False RBACDenied");
-    for (const token of ["one", "two", "three"]) await reconcile(name, token);
+    for (let times = 0; times < 3; times++) await reconcile(name);
     expect(readyOf(await scene.get(name))).toBe("False RBACDenied");
     expect(await effects.seen()).toEqual(["pre", "post", "pre", "post"]);
   });
@@ -120,7 +105,7 @@ describe("pre and post actions", () => {
     const failed = await until(name, (stageSet) => readyOf(stageSet) === "False StageFailed");
     expect(messageOf(failed)).toContain('stage "only" pre-action: action "three": Cannot patch ServiceAccount');
     expect(at(stageStatus(failed, "only"), "lastHandledReconcileAt")).toBe("t1");
-    for (const token of ["one", "two", "three"]) await reconcile(name, token);
+    for (let times = 0; times < 3; times++) await reconcile(name);
     expect(await effects.seen()).toEqual(["one", "two", "one", "two"]);
     await admin.create({ ...thirdRef, imagePullSecrets: [{ name: "begin" }] });
     await until(name, isApplied("r1"));
@@ -136,7 +121,7 @@ describe("pre and post actions", () => {
     const stage = { name: "only", sourceRef: { name }, actions, readyChecks: { timeout: "1s" } };
     await scene.release(name, [stage], retrying);
     await until(name, (stageSet) => readyOf(stageSet) === "False StageProgressing");
-    for (let look = 0; look < 10; look++) await reconcile(name, `look ${look}`);
+    for (let look = 0; look < 10; look++) await reconcile(name);
     expect(await effects.seen()).toEqual(["pre"]);
   });
 

@@ -3,6 +3,7 @@ import { at } from "../../src/lib/json.ts";
 import { eventually, testCluster } from "../support/cluster.ts";
 import { configMap, messageOf, readyOf, stageSetRef, stageStatus, untilReady } from "../support/controller.ts";
 import { createEffects } from "../support/effects.ts";
+import { requestPass } from "../support/passes.ts";
 import { startScene, type Scene } from "../support/scene.ts";
 import { stageSetEvents } from "../support/stage-set-events.ts";
 
@@ -16,12 +17,7 @@ describe("onFailure", () => {
   });
   afterAll(() => scene[Symbol.asyncDispose]());
   const key = (name: string) => ({ namespace: scene.namespace, name });
-  const reconcile = async (name: string, token: string): Promise<void> => {
-    await admin.patch(stageSetRef(scene.namespace, name), {
-      metadata: { annotations: { "reconcile.fluxcd.io/requestedAt": token } },
-    });
-    await eventually(async () => at(await scene.get(name), "status", "lastHandledReconcileAt") === token);
-  };
+  const reconcile = (name: string) => requestPass(cluster, key(name));
 
   test("[30.14] runs once however often the stage fails, and again after it was Ready; a failing entry stops no other", async () => {
     const name = "failing";
@@ -43,7 +39,7 @@ describe("onFailure", () => {
     await scene.release(name, [stage], { retryInterval: "1h" });
     const failed = await untilReady(cluster, key(name), "False StageFailed");
     expect(messageOf(failed)).toContain('stage "only" post-action: action "check"');
-    for (const token of ["1", "2", "3", "4"]) await reconcile(name, token);
+    for (let times = 0; times < 4; times++) await reconcile(name);
     expect(readyOf(await scene.get(name))).toBe("False StageFailed");
     expect(await effects.seen()).toEqual(["second"]);
     await eventually(async () => {
@@ -53,7 +49,7 @@ describe("onFailure", () => {
       return true;
     });
     await admin.create(gate);
-    await reconcile(name, "5");
+    await reconcile(name);
     const ready = await untilReady(cluster, key(name));
     expect(at(stageStatus(ready, "only"), "executedActions")).toEqual(["check"]);
     // The same revision fails once more: another episode.
@@ -62,7 +58,7 @@ describe("onFailure", () => {
       metadata: { annotations: { "stages.metio.wtf/reconcile-stage": "only@again" } },
     });
     await untilReady(cluster, key(name), "False StageFailed");
-    for (const token of ["6", "7"]) await reconcile(name, token);
+    for (let times = 0; times < 2; times++) await reconcile(name);
     expect(await effects.seen()).toEqual(["second", "second"]);
     const metrics = await scene.controller.metrics();
     expect(metrics).toContain(

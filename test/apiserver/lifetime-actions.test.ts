@@ -13,6 +13,7 @@ import {
 } from "../support/controller.ts";
 import { createEffects, type Effects } from "../support/effects.ts";
 import { startFaultProxy } from "../support/fault-proxy.ts";
+import { requestPass } from "../support/passes.ts";
 import { follow, startScene, type Scene } from "../support/scene.ts";
 import { stageSetEvents } from "../support/stage-set-events.ts";
 
@@ -36,22 +37,9 @@ const fast = { interval: "1s", retryInterval: "1s" };
 const annotate = (name: string, annotations: Readonly<Record<string, string>>): Promise<unknown> =>
   admin.patch(stageSetRef(scene.namespace, name), { metadata: { annotations } });
 
-/** Asks for a pass, and waits for its end. */
-async function reconcile(name: string, token: string): Promise<void> {
-  await annotate(name, { "reconcile.fluxcd.io/requestedAt": token });
-  await eventually(async () => at(await scene.get(name), "status", "lastHandledReconcileAt") === token);
-}
+const reconcile = (name: string) => requestPass(cluster, key(name));
 
-async function until(name: string, holds: (stageSet: KubeObject | undefined) => boolean): Promise<KubeObject> {
-  let last: KubeObject | undefined;
-  await eventually(async () => {
-    last = await scene.get(name);
-    if (!holds(last)) throw new Error(`${readyOf(last)}: ${messageOf(last)}`);
-    return true;
-  });
-  if (last === undefined) throw new Error("the StageSet is gone");
-  return last;
-}
+const until: Scene["until"] = (name, holds) => scene.until(name, holds);
 
 const isApplied = (revision: string) => (stageSet: KubeObject | undefined) =>
   readyOf(stageSet) === "True Succeeded" && at(stageStatus(stageSet, "only"), "appliedRevision") === revision;
@@ -166,15 +154,15 @@ describe("completion anchors", () => {
     const recorded = (ledger: KubeObject | undefined) =>
       at(asArray(at(ledger, "status", "completedActions"))[0], "anchor");
     expect(recorded(await ledgerOf(name))).toMatchObject(witness);
-    await reconcile(name, "steady");
+    await reconcile(name);
     expect(await effects.seen()).toEqual(["create"]);
     await admin.delete({ apiVersion: "v1", kind: "ConfigMap", metadata: key(witness.name) });
     await create();
-    await reconcile(name, "lost");
+    await reconcile(name);
     await untilReady(cluster, key(name));
     expect(await effects.seen()).toEqual(["create", "create"]);
     await eventually(async () => (await reasons(name)).includes("LedgerInvalidated"));
-    await reconcile(name, "steady again");
+    await reconcile(name);
     expect(await effects.seen()).toEqual(["create", "create"]);
   });
 
@@ -193,7 +181,7 @@ describe("completion anchors", () => {
     await scene.release(name, [{ name: "only", sourceRef: { name }, actions: { pre } }], { serviceAccountName: name });
     await until(name, isApplied("r1"));
     await admin.patch(role, { rules });
-    for (const token of ["one", "two", "three"]) await reconcile(name, token);
+    for (let times = 0; times < 3; times++) await reconcile(name);
     expect(readyOf(await scene.get(name))).toBe("True Succeeded");
     expect(await effects.seen()).toEqual(["create"]);
     expect(await completions(name)).toEqual(["only/create Executed"]);
@@ -244,7 +232,7 @@ describe("the baseline", () => {
     await eventually(async () => at(await condition(), "status") === "False");
     expect(await condition()).toMatchObject({ reason: "Unresolved" });
     expect(asText(at(await condition(), "message"))).toContain('"only/laetr"');
-    for (const token of ["one", "two"]) await reconcile(name, token);
+    for (let times = 0; times < 2; times++) await reconcile(name);
     const told = async () => stageSetEvents(cluster, { ...key(name), kind: "StageLedger", reason: "BaselineInvalid" });
     await eventually(async () => (await told()).length === 1);
     await admin.patch(stageSetRef(scene.namespace, name), { spec: { stages: release("first", "laetr") } });
@@ -347,7 +335,7 @@ describe("dirty halts", () => {
     await eventually(async () => at(await scene.get(name), "status", "lastHandledUpdateOverride") === "a pass");
     expect(attempts()).toBe(before);
     expect(readyOf(await scene.get(name))).toBe("False ActionDirty");
-    await reconcile(name, "repaired");
+    await reconcile(name);
     const ready = await until(name, isApplied("r2"));
     expect(at(ready, "status", "actionFailureCount")).toBeUndefined();
     expect(await completions(name)).toEqual(["only/create Executed"]);
@@ -393,7 +381,7 @@ describe("dirty halts", () => {
     expect(stageStatus(halted, "only")).toMatchObject({ phase: "Ready" });
     expect(stageStatus(halted, "second")).toMatchObject({ phase: "Failed", appliedRevision: "r1" });
     await admin.create({ apiVersion: "v1", kind: "ConfigMap", metadata: key(target.name) });
-    await reconcile(name, "repaired");
+    await reconcile(name);
     await untilReady(cluster, key(name));
     expect(await completions(name)).toEqual(["second/seed Executed"]);
   });
@@ -405,7 +393,7 @@ describe("dirty halts", () => {
     await scene.release(name, failing(name, effects), fast);
     await until(name, (stageSet) => readyOf(stageSet) === "False ActionDirty");
     await admin.patch(ledgerRef(name), { spec: { baseline: [{ stage: "only", action: "create" }] } });
-    await reconcile(name, "done by hand");
+    await reconcile(name);
     await until(name, isApplied("r1"));
     expect(await completions(name)).toEqual(["only/create Baselined"]);
     expect(await effects.seen()).toEqual(["each"]);

@@ -66,19 +66,7 @@ const ladderOf = (effects: Effects) => {
   ];
 };
 
-async function until(name: string, holds: (stageSet: KubeObject | undefined) => boolean): Promise<KubeObject> {
-  let last: KubeObject | undefined;
-  await eventually(
-    async () => {
-      last = await scene.get(name);
-      if (!holds(last)) throw new Error(`${readyOf(last)}: ${messageOf(last)}`);
-      return true;
-    },
-    { timeoutMs: 120_000 },
-  );
-  if (last === undefined) throw new Error("the StageSet is gone");
-  return last;
-}
+const until: Scene["until"] = (name, holds) => scene.until(name, holds, { timeoutMs: 120_000 });
 const isAt = (version: string) => (stageSet: KubeObject | undefined) =>
   readyOf(stageSet) === "True Succeeded" && at(stageSet, "status", "version") === version;
 const annotate = (name: string, annotations: Readonly<Record<string, string | null>>) =>

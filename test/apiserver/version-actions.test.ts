@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { at } from "../../src/lib/json.ts";
 import type { KubeObject } from "../../src/lib/kube-object.ts";
 import { eventually, testCluster } from "../support/cluster.ts";
-import { configMap, messageOf, readyOf, stageSetRef, stageStatus, untilReady } from "../support/controller.ts";
+import { configMap, readyOf, stageSetRef, stageStatus, untilReady } from "../support/controller.ts";
 import { createEffects, type Effects } from "../support/effects.ts";
 import { startScene, type Scene } from "../support/scene.ts";
 import { stageSetEvents } from "../support/stage-set-events.ts";
@@ -22,16 +22,7 @@ const publish = (name: string, value: string) =>
 const ofVersion = { scope: "Version" };
 const retrying = { retryInterval: "1s" };
 
-async function until(name: string, holds: (stageSet: KubeObject | undefined) => boolean): Promise<KubeObject> {
-  let last: KubeObject | undefined;
-  await eventually(async () => {
-    last = await scene.get(name);
-    if (!holds(last)) throw new Error(`${readyOf(last)}: ${messageOf(last)}`);
-    return true;
-  });
-  if (last === undefined) throw new Error("the StageSet is gone");
-  return last;
-}
+const until: Scene["until"] = (name, holds) => scene.until(name, holds);
 
 const isAt =
   (version: string, revision: string, stage = "only") =>

@@ -1,7 +1,14 @@
 import type { KubeObject } from "../../src/lib/kube-object.ts";
 import { publishArtifact, startArtifactServer, type ArtifactServer, type PublishOptions } from "./artifacts.ts";
-import { allRules, createServiceAccount, uniqueNamespace, type TestCluster } from "./cluster.ts";
-import { createStageSet, stageSetRef, startTestController, type TestController } from "./controller.ts";
+import { allRules, createServiceAccount, eventually, uniqueNamespace, type TestCluster } from "./cluster.ts";
+import {
+  createStageSet,
+  messageOf,
+  readyOf,
+  stageSetRef,
+  startTestController,
+  type TestController,
+} from "./controller.ts";
 import type { TestControllerOptions } from "./controller.ts";
 
 type Files = PublishOptions["files"];
@@ -20,6 +27,16 @@ export interface Scene extends AsyncDisposable {
     spec?: Readonly<Record<string, unknown>>,
   ): Promise<KubeObject>;
   get(name: string): Promise<KubeObject | undefined>;
+  /**
+   * Waits until this holds of the StageSet, which must be there then.
+   *
+   * @throws {Error} with its Ready condition as it was last, when it does not
+   */
+  until(
+    name: string,
+    holds: (stageSet: KubeObject | undefined) => boolean,
+    o?: { readonly timeoutMs?: number },
+  ): Promise<KubeObject>;
   /** An object of the namespace; `v1` ConfigMap unless said. */
   object(name: string, kind?: { readonly apiVersion: string; readonly kind: string }): Promise<KubeObject | undefined>;
 }
@@ -53,6 +70,16 @@ export async function startScene(
     release: (name, stages, spec = {}) =>
       createStageSet(cluster, { namespace, name, spec: { serviceAccountName: "deployer", stages, ...spec } }),
     get: (name) => admin.get(stageSetRef(namespace, name)),
+    async until(name, holds, o = {}) {
+      let last: KubeObject | undefined;
+      await eventually(async () => {
+        last = await admin.get(stageSetRef(namespace, name));
+        if (!holds(last)) throw new Error(`${readyOf(last)}: ${messageOf(last)}`);
+        return true;
+      }, o);
+      if (last === undefined) throw new Error("the StageSet is gone");
+      return last;
+    },
     object: (name, kind = configMapKind) => admin.get({ ...kind, metadata: { name, namespace } }),
     async [Symbol.asyncDispose]() {
       await controller[Symbol.asyncDispose]();

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { declaredRoles, leaseName, type DeclaredRole, type DeclaredRule } from "../../scripts/chart/permissions.ts";
+import { leaderLeaseName } from "../../src/api/keys.ts";
+import { declaredRoles, type DeclaredRole, type DeclaredRule } from "../../scripts/chart/permissions.ts";
 import { readFolder } from "../../src/dev/publisher.ts";
 import { toolPath } from "../../src/dev/tools.ts";
 import { asArray, asText, at } from "../../src/lib/json.ts";
@@ -229,7 +230,7 @@ describe.runIf(isRoot)("the image with the rendered arguments, token and rights"
 });
 
 function nameOf(only: NonNullable<DeclaredRule["only"]>): string {
-  if (only === "lease") return leaseName;
+  if (only === "lease") return leaderLeaseName;
   return only === "certificate" ? "stageset-controller-webhook-tls" : `stageset-controller-${own}`;
 }
 
